@@ -1,0 +1,1 @@
+"""The output layer and everything that changes it."""

@@ -1,0 +1,36 @@
+"""Value and gradient of the losses on one block of logits, in plain torch."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch.nn import functional
+
+from fanin.kernels.spec import Loss
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def loss_and_gradient(loss: Loss, logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """Sum of the loss over a block and its gradient by the logits.
+
+    Args:
+        loss: which loss.
+        logits: (B, C).
+        target: (B, C) of the logits' dtype, 1 for relevant labels and 0 otherwise.
+
+    Returns:
+        The sum, a float64 scalar, and the gradient (B, C).
+
+    >>> value, gradient = loss_and_gradient(Loss.SQUARED_HINGE, torch.tensor([[0.5, -2.0]]), torch.tensor([[1.0, 0.0]]))
+    >>> value.item(), gradient.tolist()
+    (0.25, [[-1.0, 0.0]])
+    """
+    if loss is Loss.BCE:
+        value = functional.softplus(logits) - target * logits
+        return value.sum(dtype=torch.float64), torch.sigmoid(logits) - target
+    sign = 2 * target - 1
+    margin = (1 - sign * logits).clamp_min(0)
+    return margin.square().sum(dtype=torch.float64), -2 * sign * margin

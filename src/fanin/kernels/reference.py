@@ -1,0 +1,191 @@
+"""The reference backend: plain torch on any device and float dtype. It defines the result of every other backend."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from fanin.kernels import drawing
+from fanin.kernels.losses import loss_and_gradient
+from fanin.kernels.positives import dense_block
+from fanin.kernels.spec import DEFAULT_CHUNK_SIZE, index_dtype
+from fanin.kernels.updates import apply_update
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from torch import Tensor
+
+    from fanin.kernels.spec import Loss, Moments, Positives, Prune, SparseWeights, Update
+
+
+class _Block:
+    """A range of whole groups of a layer: labels [start, stop), with the weights padded to (s, G, F)."""
+
+    def __init__(self, layer: SparseWeights, first_set: int, last_set: int) -> None:
+        G = layer.group_size
+        self.start, self.stop = first_set * G, min(last_set * G, len(layer.weight))
+        self.index = layer.index[first_set:last_set].to(torch.int64)  # (s, F)
+        padding = (last_set - first_set) * G - (self.stop - self.start)
+        weight = functional.pad(layer.weight[self.start : self.stop], (0, 0, 0, padding))
+        self.weight = weight.reshape(last_set - first_set, G, -1)  # (s, G, F)
+
+    def gather(self, x: Tensor) -> Tensor:
+        """The inputs that each set reads, (B, s, F)."""
+        return x[:, self.index]
+
+    def logits(self, layer: SparseWeights, x: Tensor) -> Tensor:
+        """Logits (B, C) of the block's labels."""
+        z = torch.einsum("bsf,sgf->bsg", self.gather(x), self.weight).flatten(1)[:, : self.stop - self.start]
+        return z if layer.bias is None else z + layer.bias[self.start : self.stop]
+
+    def by_group(self, grad: Tensor) -> Tensor:
+        """A gradient (B, C) padded to (B, s, G)."""
+        s, G, _ = self.weight.shape
+        return functional.pad(grad, (0, s * G - grad.shape[1])).reshape(-1, s, G)
+
+    def add_grad_input(self, grad: Tensor, out: Tensor) -> None:
+        """Add the block's share of the input gradient to ``out`` (B, D)."""
+        share = torch.einsum("bsg,sgf->bsf", self.by_group(grad), self.weight)
+        out.index_add_(1, self.index.flatten(), share.flatten(1))
+
+    def grad_weight(self, grad: Tensor, x: Tensor) -> Tensor:
+        """Gradient (C, F) of the block's weights."""
+        dw = torch.einsum("bsg,bsf->sgf", self.by_group(grad), self.gather(x))
+        return dw.flatten(0, 1)[: self.stop - self.start]
+
+
+def _blocks(layer: SparseWeights, chunk_size: int = DEFAULT_CHUNK_SIZE) -> Iterator[_Block]:
+    sets = len(layer.index)
+    step = max(1, chunk_size // layer.group_size)
+    for first in range(0, sets, step):
+        yield _Block(layer, first, min(first + step, sets))
+
+
+class ReferenceBackend:
+    """Plain torch; see :class:`fanin.kernels.spec.Backend` for every operation."""
+
+    name = "reference"
+
+    def forward(self, layer: SparseWeights, x: Tensor) -> Tensor:
+        """Logits (B, L)."""
+        return torch.cat([block.logits(layer, x) for block in _blocks(layer)], dim=1)
+
+    def grad_input(self, layer: SparseWeights, grad: Tensor) -> Tensor:
+        """Input gradient (B, D)."""
+        dx = grad.new_zeros(len(grad), layer.in_features)
+        for block in _blocks(layer):
+            block.add_grad_input(grad[:, block.start : block.stop], dx)
+        return dx
+
+    def grad_weight(self, layer: SparseWeights, grad: Tensor, x: Tensor) -> Tensor:
+        """Weight gradient (L, F)."""
+        return torch.cat([block.grad_weight(grad[:, block.start : block.stop], x) for block in _blocks(layer)])
+
+    def train_step(
+        self,
+        layer: SparseWeights,
+        moments: Moments,
+        x: Tensor,
+        positives: Positives,
+        *,
+        loss: Loss,
+        update: Update,
+        step: int,
+        scale: float,
+        chunk_size: int = DEFAULT_CHUNK_SIZE,
+    ) -> tuple[float, Tensor]:
+        """Logits, loss gradient, dx and update, chunk by chunk."""
+        total = torch.zeros((), dtype=torch.float64, device=x.device)
+        dx = torch.zeros_like(x)
+        for block in _blocks(layer, chunk_size):
+            logits = block.logits(layer, x)
+            target = dense_block(positives, block.start, block.stop, x.dtype)
+            value, grad = loss_and_gradient(loss, logits, target)
+            total += value
+            grad *= scale
+            block.add_grad_input(grad, dx)
+            inside = slice(block.start, block.stop)
+            dw = block.grad_weight(grad, x)
+            apply_update(update, layer.weight[inside], dw, tuple(m[inside] for m in moments.weight), step)
+            if layer.bias is not None:
+                apply_update(
+                    update.without_decay(),
+                    layer.bias[inside],
+                    grad.sum(0),
+                    tuple(m[inside] for m in moments.bias),
+                    step,
+                )
+        return scale * total.item(), dx
+
+    def topk(self, layer: SparseWeights, x: Tensor, k: int, exclude: Positives | None) -> tuple[Tensor, Tensor]:
+        """The k best labels a row, chunk by chunk."""
+        best = StreamingTopK(len(x), k, x)
+        for block in _blocks(layer):
+            best.add(block.logits(layer, x), block.start, exclude)
+        return best.scores, best.labels
+
+    def draw_index(self, sets: int, fan_in: int, in_features: int, seed: int) -> Tensor:
+        """Index sets (sets, F) by the exact definition."""
+        chosen = drawing.draw_subset(seed, np.arange(sets), np.full(sets, fan_in), in_features)
+        return torch.from_numpy(chosen).to(index_dtype(in_features))
+
+    def rewire(self, layer: SparseWeights, moments: Moments, prune: Prune, seed: int) -> Tensor:
+        """Prune and regrow every index set."""
+        F = layer.weight.shape[1]
+        replaced = torch.zeros(len(layer.index), dtype=torch.int32)
+        limit = min(math.floor(prune.fraction * F), layer.in_features - F)
+        if limit <= 0:
+            return replaced
+        for block in _blocks(layer):
+            sets = torch.arange(block.start // layer.group_size, -(-block.stop // layer.group_size))  # (s,)
+            sizes = (len(layer.weight) - sets * layer.group_size).clamp_max(layer.group_size)  # labels in each group
+            score = block.weight.abs().sum(1, dtype=torch.float64).cpu() / sizes[:, None]  # (s, F)
+            smallest = score.argsort(dim=1, stable=True)[:, :limit]  # (s, n)
+            below = score.gather(1, smallest) < (math.inf if prune.threshold is None else prune.threshold)
+            count = below.sum(1)
+            index = block.index.cpu()
+            new = drawing.regrow(seed, sets.numpy(), index.numpy(), count.numpy(), layer.in_features)
+            rows, places = below.nonzero(as_tuple=True)
+            slots = smallest[rows, places]
+            index[rows, slots] = torch.from_numpy(new[rows.numpy(), places.numpy()])
+            here = slice(int(sets[0]), int(sets[-1]) + 1)
+            layer.index[here] = index.to(layer.index)
+            replaced[here] = count.to(torch.int32)
+            for member in range(layer.group_size):
+                present = member < sizes[rows]
+                labels = sets[rows[present]] * layer.group_size + member
+                for tensor in (layer.weight, *moments.weight):
+                    tensor[labels, slots[present]] = 0
+        return replaced
+
+
+class StreamingTopK:
+    """The k best (score, label) pairs a row of chunks that come in label order; also used by the dense classifier.
+
+    Args:
+        rows: B.
+        k: how many to keep.
+        like: a tensor of the dtype and device of the scores.
+    """
+
+    def __init__(self, rows: int, k: int, like: Tensor) -> None:
+        self.scores = like.new_full((rows, k), -math.inf)
+        self.labels = torch.full((rows, k), -1, dtype=torch.int64, device=like.device)
+
+    def add(self, logits: Tensor, start: int, exclude: Positives | None) -> None:
+        """Merge the logits (B, C) of labels start, start + 1, ...; pairs in ``exclude`` and NaN are passed over."""
+        barred = logits.isnan()
+        if exclude is not None:
+            barred |= dense_block(exclude, start, start + logits.shape[1], torch.bool)
+        k = self.scores.shape[1]
+        chunk = logits.masked_fill(barred, -math.inf)
+        numbers = torch.arange(start, start + logits.shape[1], device=logits.device).expand_as(logits)
+        scores = torch.cat([self.scores, chunk], dim=1)
+        labels = torch.cat([self.labels, numbers.masked_fill(barred, -1)], dim=1)
+        order = scores.argsort(dim=1, descending=True, stable=True)[:, :k]
+        self.scores, self.labels = scores.gather(1, order), labels.gather(1, order)

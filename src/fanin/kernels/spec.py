@@ -1,0 +1,199 @@
+"""What a kernel backend provides: the names, shapes, dtypes and the meaning of every operation.
+
+The words of the shapes: L labels, D input features, B rows of a batch, F fan-in, G group size, P positives,
+S = ceil(L / G) index sets. A group of G consecutive labels shares one index set, so label ``l`` reads
+``x[:, index[l // G]]``; G = 1 is the plain fixed fan-in layer.
+
+:mod:`fanin.kernels.reference` implements the whole specification in plain torch and defines the result of
+every other backend.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+INDEX_UINT16_LIMIT = 65_536
+"""Largest number of input features whose indices are stored in 16 bits."""
+
+DEFAULT_CHUNK_SIZE = 4096
+"""Labels worked on at a time where a backend materialises a (B, C) block."""
+
+
+class Loss(StrEnum):
+    """Losses of one logit z with target y: summed over labels, averaged over the batch by the caller's scale."""
+
+    BCE = "bce"
+    """softplus(z) - y z, y in {0, 1}."""
+    SQUARED_HINGE = "squared_hinge"
+    """max(0, 1 - s z)^2 with s = 2 y - 1."""
+
+
+class Positives(NamedTuple):
+    """The relevant labels of a batch, as CSR. A label that stands twice in a row counts once; rows may be empty."""
+
+    indptr: Tensor  # (B + 1,) int64
+    indices: Tensor  # (P,) int64, each in [0, L)
+
+
+@dataclass(frozen=True)
+class SparseWeights:
+    """The tensors of one fixed fan-in layer; operations update them in place.
+
+    Attributes:
+        weight: (L, F) float32 (float64 on the reference backend).
+        index: (S, F), uint16 where D <= 65,536 and int32 beyond; no input stands twice in a row.
+        bias: (L,) of the weight's dtype, or None.
+        group_size: G, labels that share an index set. The last group may be short.
+        in_features: D.
+    """
+
+    weight: Tensor
+    index: Tensor
+    bias: Tensor | None
+    group_size: int
+    in_features: int
+
+
+@dataclass(frozen=True)
+class SGD:
+    """w <- w - lr * v, with v <- momentum * v + (g + weight_decay * w); v = g + weight_decay * w if momentum is 0."""
+
+    learning_rate: float
+    momentum: float = 0.0
+    weight_decay: float = 0.0
+
+    def without_decay(self) -> SGD:
+        """The same rule for parameters that are never decayed."""
+        return replace(self, weight_decay=0.0)
+
+
+@dataclass(frozen=True)
+class AdamW:
+    """Adam with decoupled weight decay (Loshchilov and Hutter, 2019), bias-corrected by the step number.
+
+    ``m <- b1 m + (1 - b1) g``, ``v <- b2 v + (1 - b2) g^2``,
+    ``w <- w (1 - lr * weight_decay) - lr * (m / (1 - b1^t)) / (sqrt(v / (1 - b2^t)) + eps)``.
+    """
+
+    learning_rate: float
+    beta1: float = 0.9
+    beta2: float = 0.999
+    eps: float = 1e-8
+    weight_decay: float = 0.0
+
+    def without_decay(self) -> AdamW:
+        """The same rule for parameters that are never decayed."""
+        return replace(self, weight_decay=0.0)
+
+
+Update = SGD | AdamW
+
+
+class Moments(NamedTuple):
+    """The update's state, of the same shapes and dtype as weight and bias, zero at the start.
+
+    Empty tuples for SGD without momentum, (v,) with momentum, (m, v) for AdamW. ``bias`` is empty without a bias.
+    """
+
+    weight: tuple[Tensor, ...] = ()
+    bias: tuple[Tensor, ...] = ()
+
+
+class Prune(NamedTuple):
+    """Which connections a rewiring removes from each index set.
+
+    A slot's score is |w|, or for G > 1 the mean of |w| over the group's labels. At most
+    ``min(floor(fraction * F), D - F)`` slots with the smallest scores are removed, the lower slot first among equals;
+    with a threshold only those of them whose score is below it.
+    """
+
+    fraction: float
+    threshold: float | None = None
+
+
+class Backend(Protocol):
+    """The operations. All tensors are contiguous and on the backend's device; x, gradients and weights share a dtype.
+
+    ``index`` values are valid and free of duplicates within a set (the classifier guarantees it). Results do not
+    depend on chunks; on several threads the order of floating-point sums may differ from one thread's, and is the
+    same again for the same number of threads.
+    """
+
+    name: str
+
+    def forward(self, layer: SparseWeights, x: Tensor) -> Tensor:
+        """Logits (B, L): z[b, l] = bias[l] + sum_f weight[l, f] * x[b, index[l // G, f]]."""
+
+    def grad_input(self, layer: SparseWeights, grad: Tensor) -> Tensor:
+        """Gradient of the input (B, D) from that of the logits (B, L)."""
+
+    def grad_weight(self, layer: SparseWeights, grad: Tensor, x: Tensor) -> Tensor:
+        """Gradient of the weights (L, F) from that of the logits (B, L)."""
+
+    def train_step(
+        self,
+        layer: SparseWeights,
+        moments: Moments,
+        x: Tensor,
+        positives: Positives,
+        *,
+        loss: Loss,
+        update: Update,
+        step: int,
+        scale: float,
+        chunk_size: int = DEFAULT_CHUNK_SIZE,
+    ) -> tuple[float, Tensor]:
+        """Forward, backward and update in one pass over the labels; no (B, L) array exists.
+
+        Args:
+            layer: updated in place; the bias is updated like the weights but never decayed.
+            moments: the update's state, updated in place.
+            x: (B, D).
+            positives: the batch's relevant labels.
+            loss: which loss.
+            update: the update rule with its learning rate for this step.
+            step: number of this step, from 1 (bias correction of Adam).
+            scale: factor of the summed loss and of all gradients, usually 1 / B.
+            chunk_size: labels at a time, for backends that materialise a block; never changes the result.
+
+        Returns:
+            ``scale * sum of losses`` over all rows and labels, and its gradient by x, (B, D). Both use the weights
+            from before the step.
+        """
+
+    def topk(self, layer: SparseWeights, x: Tensor, k: int, exclude: Positives | None) -> tuple[Tensor, Tensor]:
+        """The k best labels a row: scores (B, k) descending and labels (B, k) int64.
+
+        ``1 <= k <= L``. Among equal scores the lower label comes first. Pairs in ``exclude`` are passed over; places
+        left empty hold score -inf and label -1. A NaN logit is never chosen.
+        """
+
+    def draw_index(self, sets: int, fan_in: int, in_features: int, seed: int) -> Tensor:
+        """Index sets (sets, F), each a uniform random subset of [0, D) as defined by ``drawing.draw_subset``."""
+
+    def rewire(self, layer: SparseWeights, moments: Moments, prune: Prune, seed: int) -> Tensor:
+        """Prune, then regrow at random among the inputs that were not in use before (``drawing.regrow``).
+
+        Regrown slots keep their places; their weights and moments become zero for every label of the group. Returns
+        the number of connections replaced in each set, (S,) int32.
+        """
+
+
+def index_dtype(in_features: int) -> torch.dtype:
+    """The dtype of index tensors for D inputs: uint16 up to 65,536, int32 beyond."""
+    import torch
+
+    return torch.uint16 if in_features <= INDEX_UINT16_LIMIT else torch.int32
+
+
+def moment_count(update: Update) -> int:
+    """How many state tensors of the weight's shape an update keeps: 0, 1 or 2."""
+    if isinstance(update, AdamW):
+        return 2
+    return 1 if update.momentum else 0
