@@ -34,3 +34,27 @@ def loss_and_gradient(loss: Loss, logits: Tensor, target: Tensor) -> tuple[Tenso
     sign = 2 * target - 1
     margin = (1 - sign * logits).clamp_min(0)
     return margin.square().sum(dtype=torch.float64), -2 * sign * margin
+
+
+def loss_and_gradient_inplace(loss: Loss, logits: Tensor, rows: Tensor, columns: Tensor) -> float:
+    """Sum of the loss over a block; the gradient takes the place of the logits. No target block is made.
+
+    Args:
+        loss: which loss.
+        logits: (B, C), overwritten with the gradient.
+        rows: (P,) rows of the relevant pairs, each pair once.
+        columns: (P,) their columns.
+    """
+    relevant = logits[rows, columns]  # (P,)
+    if loss is Loss.BCE:
+        value = functional.softplus(logits).sum() - relevant.sum()
+        logits.sigmoid_()
+        logits[rows, columns] -= 1
+        return value.item()
+    as_negatives = (1 + relevant).clamp_min(0)
+    margin = (1 - relevant).clamp_min(0)
+    logits.add_(1).clamp_min_(0)
+    value = logits.square().sum() + (margin.square() - as_negatives.square()).sum()
+    logits.mul_(2)
+    logits[rows, columns] = -2 * margin
+    return value.item()

@@ -13,6 +13,7 @@ from fanin.kernels import drawing
 from fanin.kernels.losses import loss_and_gradient
 from fanin.kernels.positives import dense_block
 from fanin.kernels.spec import DEFAULT_CHUNK_SIZE, index_dtype
+from fanin.kernels.streaming_topk import StreamingTopK
 from fanin.kernels.updates import apply_update
 
 if TYPE_CHECKING:
@@ -162,30 +163,3 @@ class ReferenceBackend:
                 for tensor in (layer.weight, *moments.weight):
                     tensor[labels, slots[present]] = 0
         return replaced
-
-
-class StreamingTopK:
-    """The k best (score, label) pairs a row of chunks that come in label order; also used by the dense classifier.
-
-    Args:
-        rows: B.
-        k: how many to keep.
-        like: a tensor of the dtype and device of the scores.
-    """
-
-    def __init__(self, rows: int, k: int, like: Tensor) -> None:
-        self.scores = like.new_full((rows, k), -math.inf)
-        self.labels = torch.full((rows, k), -1, dtype=torch.int64, device=like.device)
-
-    def add(self, logits: Tensor, start: int, exclude: Positives | None) -> None:
-        """Merge the logits (B, C) of labels start, start + 1, ...; pairs in ``exclude`` and NaN are passed over."""
-        barred = logits.isnan()
-        if exclude is not None:
-            barred |= dense_block(exclude, start, start + logits.shape[1], torch.bool)
-        k = self.scores.shape[1]
-        chunk = logits.masked_fill(barred, -math.inf)
-        numbers = torch.arange(start, start + logits.shape[1], device=logits.device).expand_as(logits)
-        scores = torch.cat([self.scores, chunk], dim=1)
-        labels = torch.cat([self.labels, numbers.masked_fill(barred, -1)], dim=1)
-        order = scores.argsort(dim=1, descending=True, stable=True)[:, :k]
-        self.scores, self.labels = scores.gather(1, order), labels.gather(1, order)

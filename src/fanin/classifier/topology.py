@@ -1,0 +1,63 @@
+"""Index sets: which inputs the labels of a fixed fan-in layer read."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from fanin.errors import CheckpointError, ConfigError
+from fanin.kernels.spec import index_dtype
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_CHECK_ROWS = 65_536
+
+
+def set_count(out_features: int, group_size: int) -> int:
+    """How many index sets L labels in groups of G have; the last group may be short.
+
+    >>> set_count(10, 4)
+    3
+    """
+    return -(-out_features // group_size)
+
+
+def check_shape(in_features: int, out_features: int, fan_in: int, group_size: int) -> None:
+    """Refuse a fan-in or group size that cannot be.
+
+    Raises:
+        ConfigError: naming the setting.
+    """
+    if not 1 <= fan_in <= in_features:
+        raise ConfigError(
+            f"fan_in={fan_in} must lie between 1 and the number of inputs, {in_features}: a label cannot read more "
+            "inputs than there are; lower classifier.fan_in or widen the encoder"
+        )
+    if group_size < 1:
+        raise ConfigError(f"group_size={group_size} must be at least 1 (1: every label has an index set of its own)")
+    if out_features < 1:
+        raise ConfigError(f"out_features={out_features} must be at least 1")
+
+
+def check_index(index: Tensor, in_features: int) -> None:
+    """Refuse index sets (S, F) that a kernel must not see.
+
+    Raises:
+        CheckpointError: wrong dtype, an input out of range, or one that stands twice in a set.
+    """
+    if index.dtype != index_dtype(in_features):
+        raise CheckpointError(
+            f"index sets are {index.dtype}; for {in_features} inputs they must be {index_dtype(in_features)}"
+        )
+    for start in range(0, len(index), _CHECK_ROWS):
+        rows = index[start : start + _CHECK_ROWS].to(torch.int32).sort(dim=1).values  # (n, F)
+        bad = (rows[:, 0] < 0) | (rows[:, -1] >= in_features)
+        if bool(bad.any()):
+            raise CheckpointError(
+                f"index set {start + int(bad.nonzero()[0])} names an input outside 0..{in_features - 1}"
+            )
+        twice = (rows[:, 1:] == rows[:, :-1]).any(dim=1)
+        if bool(twice.any()):
+            raise CheckpointError(f"index set {start + int(twice.nonzero()[0])} names an input twice")
