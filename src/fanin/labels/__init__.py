@@ -1,0 +1,1 @@
+"""What is known of the labels themselves: their names and their propensities."""
