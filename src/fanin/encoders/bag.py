@@ -1,0 +1,201 @@
+"""The bag-of-embeddings encoder: a weighted sum of token embeddings and a residual MLP."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import embedding_bag
+
+from fanin.encoders.table_update import RowGradient, RowwiseAdam, row_gradient
+from fanin.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from fanin.encoders.interface import Setting
+
+
+class _Bags(NamedTuple):
+    """What the gradient of the table needs from the last forward pass."""
+
+    tokens: Tensor  # (N,) int64
+    bags: Tensor  # (N,) int64
+    weights: Tensor  # (N,) float32
+    output: Tensor  # (B, E), a leaf that receives its gradient
+
+
+class ResidualBlock(nn.Module):
+    """``x + dropout(W2 relu(W1 layer_norm(x)))``; W2 starts at zero, so the block starts as the identity."""
+
+    def __init__(self, features: int, width: int, dropout: float) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(features)
+        self.expand = nn.Linear(features, width)
+        self.contract = nn.Linear(width, features)
+        self.dropout = nn.Dropout(dropout)
+        nn.init.zeros_(self.contract.weight)
+        nn.init.zeros_(self.contract.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, D) -> (B, D)."""
+        update: Tensor = self.dropout(self.contract(torch.relu(self.expand(self.norm(x)))))
+        return x + update
+
+
+class BagEncoder(nn.Module):
+    """Flat tokens to x (B, D): weighted bag of embeddings, layer norm, projection, residual MLP, dropout.
+
+    The table (V, E) is a buffer, not a parameter: its gradient exists only for the rows of the last batch
+    (:meth:`table_step`), so a step costs the same for any vocabulary. A bag's scale is removed by the layer norm; an
+    empty bag gives the same defined vector in every batch.
+
+    Args:
+        vocabulary_size: V, rows of the table.
+        out_features: D.
+        embedding_dim: E; the bag is projected to D where it differs.
+        blocks: residual blocks of the MLP.
+        block_width: hidden units of a block.
+        dropout: share of x set to zero in training, and of each block's output.
+        token_dropout: share of the tokens left out of their bags in training.
+        seed: of the initial weights.
+
+    Raises:
+        ConfigError: if a size is not positive or a share not in [0, 1).
+
+    Example:
+        >>> encoder = BagEncoder(vocabulary_size=100, out_features=8, embedding_dim=4).eval()
+        >>> encoder(torch.tensor([3, 5, 7]), torch.tensor([0, 2, 2, 3])).shape
+        torch.Size([3, 8])
+    """
+
+    table: Tensor
+
+    def __init__(
+        self,
+        vocabulary_size: int,
+        out_features: int,
+        *,
+        embedding_dim: int = 256,
+        blocks: int = 1,
+        block_width: int = 1024,
+        dropout: float = 0.3,
+        token_dropout: float = 0.1,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self._settings: dict[str, Setting] = {
+            "vocabulary_size": vocabulary_size,
+            "out_features": out_features,
+            "embedding_dim": embedding_dim,
+            "blocks": blocks,
+            "block_width": block_width,
+            "dropout": dropout,
+            "token_dropout": token_dropout,
+            "seed": seed,
+        }
+        _check(self._settings)
+        self.out_features = out_features
+        self.token_dropout = token_dropout
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.register_buffer("table", torch.randn(vocabulary_size, embedding_dim).mul_(embedding_dim**-0.5))
+            self.norm = nn.LayerNorm(embedding_dim)
+            same = embedding_dim == out_features
+            self.project: nn.Module = nn.Identity() if same else nn.Linear(embedding_dim, out_features)
+            self.mlp = nn.Sequential(*(ResidualBlock(out_features, block_width, dropout) for _ in range(blocks)))
+            self.final_norm = nn.LayerNorm(out_features)
+            self.dropout = nn.Dropout(dropout)
+        self._table_update = RowwiseAdam(vocabulary_size)
+        self._bags: _Bags | None = None
+        self._gradient: RowGradient | None = None
+
+    @property
+    def settings(self) -> Mapping[str, Setting]:
+        """The keyword arguments that build this encoder again, without its weights."""
+        return dict(self._settings)
+
+    def forward(self, tokens: Tensor, offsets: Tensor) -> Tensor:
+        """Vectors of a batch of texts.
+
+        Args:
+            tokens: (N,) int32 or int64 in [0, V), all texts one after the other.
+            offsets: (B + 1,) int64, text b is ``tokens[offsets[b]:offsets[b + 1]]``.
+
+        Returns:
+            x (B, D) float32.
+        """
+        tokens, bags, offsets = self._drop_tokens(tokens.long(), offsets)
+        lengths = offsets.diff()  # (B,)
+        weights = lengths.clamp(min=1).to(self.table.dtype).rsqrt()[bags]  # (N,)
+        output = embedding_bag(
+            tokens, self.table, offsets, mode="sum", per_sample_weights=weights, include_last_offset=True
+        )
+        self._bags = self._gradient = None
+        if self.training and torch.is_grad_enabled():
+            self._bags = _Bags(tokens, bags, weights, output.requires_grad_())
+        x: Tensor = self.dropout(self.final_norm(self.mlp(self.project(self.norm(output)))))
+        return x
+
+    def dense_parameters(self) -> list[nn.Parameter]:
+        """All parameters but the table."""
+        return list(self.parameters())
+
+    def table_gradient(self) -> RowGradient | None:
+        """The table's gradient from the last backward pass, None before one and after :meth:`table_step`."""
+        if self._gradient is None and self._bags is not None and self._bags.output.grad is not None:
+            tokens, bags, weights, output = self._bags
+            assert output.grad is not None
+            self._gradient = row_gradient(tokens, bags, weights, output.grad)
+        return self._gradient
+
+    def table_gradient_norm(self) -> float:
+        """Euclidean norm of the table's pending gradient, 0.0 if there is none."""
+        gradient = self.table_gradient()
+        return 0.0 if gradient is None else float(torch.linalg.vector_norm(gradient.values))
+
+    @torch.no_grad()
+    def table_step(self, learning_rate: float, scale: float = 1.0) -> None:
+        """Updates the touched rows of the table by :class:`RowwiseAdam` and forgets their gradient.
+
+        Args:
+            learning_rate: of this step.
+            scale: factor of the gradient, for clipping.
+        """
+        gradient = self.table_gradient()
+        if gradient is not None:
+            self._table_update.step(self.table, gradient, learning_rate, scale)
+        self._bags = self._gradient = None
+
+    def table_state(self) -> dict[str, Tensor]:
+        """The table's optimizer state by name, for checkpoints; the tensors are not copies."""
+        return self._table_update.state()
+
+    def load_table_state(self, state: Mapping[str, Tensor]) -> None:
+        """Takes back what :meth:`table_state` gave.
+
+        Raises:
+            CheckpointError: if a tensor is missing or has another shape.
+        """
+        self._table_update.load_state(state)
+
+    def _drop_tokens(self, tokens: Tensor, offsets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Tokens left after token dropout, the bag of each, and the new offsets."""
+        bags = torch.repeat_interleave(offsets.diff())  # (N,)
+        if not self.training or self.token_dropout == 0:
+            return tokens, bags, offsets
+        kept = torch.rand(tokens.shape[0], device=tokens.device) >= self.token_dropout
+        ends = torch.cumsum(torch.bincount(bags[kept], minlength=offsets.shape[0] - 1), 0)
+        return tokens[kept], bags[kept], torch.cat([ends.new_zeros(1), ends])
+
+
+def _check(settings: Mapping[str, Any]) -> None:
+    for name in ("vocabulary_size", "out_features", "embedding_dim", "block_width"):
+        if settings[name] < 1:
+            raise ConfigError(f"encoder.{name} is {settings[name]}; it must be at least 1")
+    if settings["blocks"] < 0:
+        raise ConfigError(f"encoder.blocks is {settings['blocks']}; it must be 0 or more")
+    for name in ("dropout", "token_dropout"):
+        if not 0 <= settings[name] < 1:
+            raise ConfigError(f"encoder.{name} is {settings[name]}; it must be in [0, 1)")

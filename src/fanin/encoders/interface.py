@@ -1,0 +1,52 @@
+"""What the trainer and the model ask of an encoder, whatever is inside it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import Tensor, nn
+
+Setting = int | float | str | bool
+"""A plain JSON value of an encoder's settings."""
+
+
+class Encoder(Protocol):
+    """Texts as tokens to x of shape (B, D).
+
+    A step of training is: ``x = encoder(tokens, offsets)``; the classifier returns dx; ``x.backward(dx)``; the dense
+    parameters are stepped by the caller's optimizer and the embedding table, if there is one, by :meth:`table_step`.
+    """
+
+    training: bool
+
+    @property
+    def out_features(self) -> int:
+        """D."""
+
+    @property
+    def settings(self) -> Mapping[str, Setting]:
+        """The keyword arguments that build this encoder again, without its weights."""
+
+    def __call__(self, tokens: Tensor, offsets: Tensor) -> Tensor:
+        """Vectors x (B, D) float32 of flat tokens (N,) cut by offsets (B + 1,)."""
+
+    def dense_parameters(self) -> list[nn.Parameter]:
+        """The parameters for the caller's optimizer; never the embedding table."""
+
+    def table_gradient_norm(self) -> float:
+        """Euclidean norm of the table's pending gradient, 0.0 if there is none."""
+
+    def table_step(self, learning_rate: float, scale: float = 1.0) -> None:
+        """Updates the touched rows of the table from the last backward pass, its gradient multiplied by ``scale``."""
+
+    def table_state(self) -> dict[str, Tensor]:
+        """The table's optimizer state by name, for checkpoints; the tensors are not copies."""
+
+    def load_table_state(self, state: Mapping[str, Tensor]) -> None:
+        """Takes back what :meth:`table_state` gave."""
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """All weights by name."""

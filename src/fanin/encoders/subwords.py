@@ -1,0 +1,86 @@
+"""Text to byte-pair units, through the `tokenizers` library."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from tokenizers import Regex, models, normalizers, pre_tokenizers, trainers
+from tokenizers import Tokenizer as Pipeline
+
+from fanin.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+_UNKNOWN = "[UNK]"
+
+
+class SubwordVocabulary:
+    """Byte-pair encoding (Sennrich et al., 2016) of the letters and digits of NFKD, lower-cased text without accents.
+
+    The same corpus always gives the same vocabulary. (WordPiece does not: its trainer in the `tokenizers` library
+    breaks ties in the order of a randomly seeded hash map.)
+
+    Args:
+        pipeline: a pipeline of the `tokenizers` library, as :meth:`train` makes it.
+    """
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self._pipeline = pipeline
+
+    @classmethod
+    def train(cls, texts: Iterable[str], size: int, min_count: int) -> SubwordVocabulary:
+        """Trains a vocabulary of at most ``size`` pieces, merging pairs that occur ``min_count`` times or more."""
+        pipeline = Pipeline(models.BPE(unk_token=_UNKNOWN))
+        pipeline.normalizer = normalizers.Sequence(
+            [
+                normalizers.NFKD(),
+                normalizers.StripAccents(),
+                normalizers.Lowercase(),
+                normalizers.Replace(Regex(r"[^\p{L}\p{N}]+"), " "),
+                normalizers.Strip(),
+            ]
+        )
+        pipeline.pre_tokenizer = pre_tokenizers.Metaspace()
+        trainer = trainers.BpeTrainer(
+            vocab_size=size, min_frequency=min_count, special_tokens=[_UNKNOWN], show_progress=False
+        )
+        pipeline.train_from_iterator(texts, trainer)
+        return cls(pipeline)
+
+    @classmethod
+    def load(cls, path: Path) -> SubwordVocabulary:
+        """Reads what :meth:`save` wrote.
+
+        Raises:
+            CheckpointError: if the file is missing or no such pipeline.
+        """
+        try:
+            return cls(Pipeline.from_str(path.read_text(encoding="utf-8")))
+        except Exception as error:  # the library raises bare Exception
+            raise CheckpointError(
+                f"{path}: cannot be read as a tokenizer ({error}); restore the model folder or train the model again"
+            ) from error
+
+    def save(self, path: Path) -> None:
+        """Writes the pipeline in the library's own JSON."""
+        path.write_text(self.to_json(), encoding="utf-8")
+
+    def to_json(self) -> str:
+        """The pipeline in the library's own JSON."""
+        return str(self._pipeline.to_str())
+
+    @property
+    def unit_count(self) -> int:
+        """Pieces in the vocabulary."""
+        return int(self._pipeline.get_vocab_size())
+
+    def units(self, texts: Sequence[str], max_length: int) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+        """Units of texts, each cut to ``max_length``: all units (N,) and how many each text has (B,)."""
+        rows = [encoding.ids[:max_length] for encoding in self._pipeline.encode_batch_fast(list(texts))]
+        flat = [unit for row in rows for unit in row]
+        return np.array(flat, np.int32), np.array([len(row) for row in rows], np.int64)
