@@ -1,0 +1,141 @@
+"""Batches of a tokenised split as flat arrays, in an order that depends on seed and epoch alone."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from fanin.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+    from fanin.data.store import TokenizedSplit
+
+
+class Batch(NamedTuple):
+    """B rows; all arrays int64, contiguous and writable, as ``torch.from_numpy`` wants them."""
+
+    rows: NDArray[np.int64]  # (B,) row numbers in the split
+    tokens: NDArray[np.int64]  # (T,) the token ids of all rows, one row behind the other
+    offsets: NDArray[np.int64]  # (B,) where each row's tokens begin
+    indptr: NDArray[np.int64]  # (B + 1,) row i owns indices[indptr[i]:indptr[i + 1]]
+    indices: NDArray[np.int64]  # (P,) relevant labels
+
+    def __len__(self) -> int:
+        """B, the number of rows."""
+        return len(self.rows)
+
+
+class Batches:
+    """All rows of a split, or some of them, in batches; the last may be short, none is dropped.
+
+    Args:
+        split: the tokenised rows.
+        batch_size: B.
+        seed: with the epoch's number it keys the order.
+        shuffle: whether each epoch has a new random order; otherwise rows come as they stand.
+        max_tokens: how many tokens of a row are kept, from its start; None keeps all.
+        rows: (n,) row numbers to go through instead of all.
+
+    Raises:
+        ConfigError: ``batch_size`` or ``max_tokens`` is below 1.
+    """
+
+    def __init__(
+        self,
+        split: TokenizedSplit,
+        batch_size: int,
+        *,
+        seed: int = 0,
+        shuffle: bool = True,
+        max_tokens: int | None = None,
+        rows: NDArray[np.int64] | None = None,
+    ) -> None:
+        if batch_size < 1:
+            raise ConfigError(f"batch_size = {batch_size} must be at least 1")
+        if max_tokens is not None and max_tokens < 1:
+            raise ConfigError(f"max_tokens = {max_tokens} must be at least 1, or none to keep whole texts")
+        self._split = split
+        self._batch_size = batch_size
+        self._seed = seed
+        self._shuffle = shuffle
+        self._max_tokens = max_tokens
+        self._rows = np.arange(len(split), dtype=np.int64) if rows is None else np.asarray(rows, dtype=np.int64)
+
+    def __len__(self) -> int:
+        """Batches in an epoch."""
+        return math.ceil(len(self._rows) / self._batch_size)
+
+    @property
+    def n_rows(self) -> int:
+        """Rows in an epoch."""
+        return len(self._rows)
+
+    def epoch(self, epoch: int = 0, start: int = 0) -> Iterator[Batch]:
+        """The batches of epoch number ``epoch``, from batch number ``start`` on."""
+        assert 0 <= start <= len(self), f"there are {len(self)} batches in an epoch"
+        rows = self._rows
+        if self._shuffle:
+            rows = rows[np.random.default_rng([self._seed, epoch]).permutation(len(rows))]
+        for begin in range(start * self._batch_size, len(rows), self._batch_size):
+            yield self._gather(rows[begin : begin + self._batch_size])
+
+    def _gather(self, rows: NDArray[np.int64]) -> Batch:
+        split = self._split
+        tokens, token_indptr = _gather_rows(split.tokens, split.tokens_indptr, rows, self._max_tokens)
+        labels, label_indptr = _gather_rows(split.labels, split.labels_indptr, rows, None)
+        return Batch(rows.copy(), tokens, token_indptr[:-1].copy(), label_indptr, labels)
+
+
+def _gather_rows(
+    values: NDArray[np.uint16] | NDArray[np.int32],
+    indptr: NDArray[np.int64],
+    rows: NDArray[np.int64],
+    limit: int | None,
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The values of some rows of a CSR, at most ``limit`` a row, and their (B + 1,) offsets."""
+    begin = indptr[rows]
+    length = indptr[rows + 1] - begin
+    if limit is not None:
+        length = np.minimum(length, limit)
+    out_indptr = np.zeros(len(rows) + 1, dtype=np.int64)
+    np.cumsum(length, out=out_indptr[1:])
+    places = np.arange(out_indptr[-1]) + np.repeat(begin - out_indptr[:-1], length)
+    return values[places].astype(np.int64), out_indptr
+
+
+def draw_validation(
+    n_rows: int, *, share: float | None = None, count: int | None = None, seed: int = 0
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Split training rows at random into rows to train on and rows to validate on.
+
+    Args:
+        n_rows: N, the number of training rows.
+        share: the share of them to validate on, in (0, 1); at least one row is taken.
+        count: or their number, in [1, N).
+        seed: the draw depends on this and the numbers alone.
+
+    Returns:
+        The two sets of row numbers, int64, each in ascending order.
+
+    Raises:
+        ConfigError: not one of share and count is given, or it leaves no rows on one side.
+    """
+    if (share is None) == (count is None):
+        raise ConfigError("give the size of the validation split either as a share or as a count")
+    if share is not None:
+        if not 0 < share < 1:
+            raise ConfigError(f"validation share {share} must be above 0 and below 1")
+        count = max(1, round(share * n_rows))
+    assert count is not None
+    if not 1 <= count < n_rows:
+        raise ConfigError(
+            f"validation count {count} must be at least 1 and leave some of the {n_rows} rows to train on"
+        )
+    order = np.random.default_rng([seed, n_rows]).permutation(n_rows)
+    return np.sort(order[count:]), np.sort(order[:count])
