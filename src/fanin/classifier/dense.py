@@ -63,6 +63,7 @@ class DenseLinear(Classifier):
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (..., L) of x (..., D)."""
+        self._check_features(x)
         return functional.linear(x, self.weight, self.bias)
 
     @torch.no_grad()
@@ -70,10 +71,7 @@ class DenseLinear(Classifier):
         self, x: Tensor, positives: Positives, loss: Loss, update: Update, *, weight: float = 1.0
     ) -> tuple[float, Tensor]:
         """One fused step; see :meth:`Classifier.train_step`."""
-        x = self._checked(x, positives)
-        moments = self._moments_for(update)
-        self.steps += 1
-        scale = weight / len(x)
+        x, moments, scale = self._begin_step(x, positives, update, weight)
         rows, labels = sorted_by_label(positives)
         bounds = torch.arange(0, self.out_features + self.chunk_size, self.chunk_size, device=labels.device)
         cuts = torch.searchsorted(labels, bounds).tolist()
@@ -102,7 +100,7 @@ class DenseLinear(Classifier):
     def topk(self, x: Tensor, k: int, exclude: Positives | None = None) -> tuple[Tensor, Tensor]:
         """The k best labels a row; see :meth:`Classifier.topk`."""
         x = self._checked_input(x) if exclude is None else self._checked(x, exclude)
-        best = StreamingTopK(len(x), min(k, self.out_features), x)
+        best = StreamingTopK(len(x), self._checked_k(k), x)
         for start in range(0, self.out_features, self.chunk_size):
             inside = slice(start, min(start + self.chunk_size, self.out_features))
             best.add(self._logits(x, inside), start, exclude)

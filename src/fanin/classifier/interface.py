@@ -13,7 +13,8 @@ from fanin.kernels.spec import Moments, moment_count
 from fanin.kernels.updates import zero_moments
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
+    from typing import Self
 
     from fanin.kernels.spec import Loss, Positives, Update
 
@@ -72,12 +73,15 @@ class Classifier(nn.Module, ABC):
 
         Args:
             x: (B, D).
-            k: how many; at most L are returned.
+            k: how many, at least 1; at most L are returned.
             exclude: pairs that must not be returned (reciprocal pairs).
 
         Returns:
             Scores (B, min(k, L)), descending, and labels of the same shape, int64; places that could not be filled
             hold score -inf and label -1.
+
+        Raises:
+            ConfigError: k is below 1, shapes or dtypes do not fit, or a label id is out of range.
         """
 
     @abstractmethod
@@ -98,22 +102,51 @@ class Classifier(nn.Module, ABC):
         """Take up a state of :meth:`optimizer_state` after ``steps`` fused steps.
 
         Raises:
-            CheckpointError: a tensor's shape is not this layer's.
+            CheckpointError: a tensor is missing, unknown, or not of this layer's shape.
         """
-        loaded: dict[str, list[Tensor]] = {"weight": [], "bias": []}
-        for name in sorted(state):
-            part = name.split(".")[0]
-            own = getattr(self, part, None)
-            if own is None or state[name].shape != own.shape:
-                raise CheckpointError(f"optimizer state {name!r} does not belong to this {type(self).__name__}")
-            loaded[part].append(state[name].to(own).clone())
-        self._moments = Moments(tuple(loaded["weight"]), tuple(loaded["bias"]))
+        parameters = {"weight": self.weight} if self.bias is None else {"weight": self.weight, "bias": self.bias}
+        count = len(state) // len(parameters)
+        needed = {f"{part}.{i}": parameter for part, parameter in parameters.items() for i in range(count)}
+        for name in sorted(state.keys() | needed.keys()):
+            if name not in state or name not in needed or state[name].shape != needed[name].shape:
+                raise CheckpointError(f"optimizer state {name!r} does not fit this {type(self).__name__}")
+        named = {name: state[name].to(parameter).clone() for name, parameter in needed.items()}
+        moments = {part: tuple(named[f"{part}.{i}"] for i in range(count)) for part in parameters}
+        self._moments = Moments(**moments) if steps else None
         self.steps = steps
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Let the update's state follow the parameters to another device or dtype."""
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        if self._moments is not None:
+            self._moments = Moments(*(tuple(map(fn, tensors)) for tensors in self._moments))
+        return self
+
+    def _begin_step(
+        self, x: Tensor, positives: Positives, update: Update, weight: float
+    ) -> tuple[Tensor, Moments, float]:
+        """The checked input, the update's state (made on first use) and the scale of a step, which is counted."""
+        x = self._checked(x, positives)
+        if not len(x):
+            raise ConfigError("train_step got a batch of no rows; leave such a batch out")
+        if self._moments is None:
+            self._moments = zero_moments(
+                update, self.weight.detach(), None if self.bias is None else self.bias.detach()
+            )
+        if len(self._moments.weight) != moment_count(update):
+            raise ConfigError(
+                f"this layer was trained with an update of {len(self._moments.weight)} state tensors and "
+                f"{type(update).__name__} needs {moment_count(update)}; keep one kind of update for a whole training"
+            )
+        self.steps += 1
+        return x, self._moments, weight / len(x)
 
     def _checked(self, x: Tensor, positives: Positives) -> Tensor:
         """The input as the kernels want it, after a check of everything a kernel takes on trust."""
         x = self._checked_input(x)
         indptr, indices = positives
+        if indptr.dtype != torch.int64 or indices.dtype != torch.int64:
+            raise ConfigError(f"positives are {indptr.dtype} and {indices.dtype}; both arrays must be torch.int64")
         if len(indptr) != len(x) + 1:
             raise ConfigError(f"positives.indptr has {len(indptr)} entries for {len(x)} rows; it needs {len(x) + 1}")
         if int(indptr[0]) != 0 or int(indptr[-1]) != len(indices) or bool((indptr.diff() < 0).any()):
@@ -126,24 +159,21 @@ class Classifier(nn.Module, ABC):
         return x
 
     def _checked_input(self, x: Tensor) -> Tensor:
-        if x.ndim != 2 or x.shape[1] != self.in_features:
-            raise ConfigError(f"x has shape {tuple(x.shape)}; this layer needs (B, {self.in_features})")
-        if x.dtype != self.weight.dtype:
-            raise ConfigError(f"x is {x.dtype} and the weights are {self.weight.dtype}; convert one of them")
+        if x.ndim != 2:
+            raise ConfigError(f"x has shape {tuple(x.shape)}; this needs (B, {self.in_features})")
+        self._check_features(x)
         return x.detach().contiguous()
 
-    def _moments_for(self, update: Update) -> Moments:
-        """The state of the update, made on first use."""
-        if self._moments is None:
-            self._moments = zero_moments(
-                update, self.weight.detach(), None if self.bias is None else self.bias.detach()
-            )
-        if len(self._moments.weight) != moment_count(update):
-            raise ConfigError(
-                f"this layer was trained with an update of {len(self._moments.weight)} state tensors and "
-                f"{type(update).__name__} needs {moment_count(update)}; keep one kind of update for a whole training"
-            )
-        return self._moments
+    def _check_features(self, x: Tensor) -> None:
+        if x.ndim < 1 or x.shape[-1] != self.in_features:
+            raise ConfigError(f"x has shape {tuple(x.shape)}; this layer needs {self.in_features} features in the last")
+        if x.dtype != self.weight.dtype:
+            raise ConfigError(f"x is {x.dtype} and the weights are {self.weight.dtype}; convert one of them")
+
+    def _checked_k(self, k: int) -> int:
+        if k < 1:
+            raise ConfigError(f"k={k}: ask for at least one label a row")
+        return min(k, self.out_features)
 
     @torch.no_grad()
     def _draw_weights(self, scale: float, fan_in: int, seed: int) -> None:

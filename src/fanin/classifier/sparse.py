@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from fanin.classifier.interface import Classifier
 from fanin.classifier.topology import check_index, check_shape, set_count
-from fanin.errors import ConfigError
 from fanin.kernels import dispatch
+from fanin.kernels.drawing import mix_seed
 from fanin.kernels.spec import Moments, SparseWeights, index_dtype
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ class SparseLinear(Classifier):
 
     Raises:
         ConfigError: fan_in or group_size cannot be.
+        BackendError: the backend asked for cannot serve.
 
     >>> layer = SparseLinear(16, 1000, fan_in=4)
     >>> layer(torch.ones(2, 16)).shape
@@ -69,7 +70,7 @@ class SparseLinear(Classifier):
         backend: str | None = None,
     ) -> None:
         super().__init__(in_features, out_features)
-        check_shape(in_features, out_features, fan_in, group_size)
+        check_shape(in_features, fan_in, group_size)
         self.fan_in = fan_in
         self.group_size = group_size
         self.backend = backend
@@ -80,16 +81,14 @@ class SparseLinear(Classifier):
             index = torch.empty(sets, fan_in, dtype=index_dtype(in_features), device="meta")
         else:
             # Index sets are drawn on the CPU on every device, so that a seed means the same sets everywhere.
-            index = dispatch.choose(torch.device("cpu"), torch.float32, None).backend.draw_index(
-                sets, fan_in, in_features, seed
-            )
+            drawer = dispatch.choose(torch.device("cpu"), torch.float32, backend).backend
+            index = drawer.draw_index(sets, fan_in, in_features, mix_seed(seed, 0))
             self._draw_weights(initial_scale, fan_in, seed)
         self.register_buffer("index", index.to(self.weight.device))
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (..., L) of x (..., D); differentiable once by x, weight and bias."""
-        if x.shape[-1] != self.in_features:
-            raise ConfigError(f"x has {x.shape[-1]} features; this layer needs {self.in_features}")
+        self._check_features(x)
         rows = x.reshape(-1, self.in_features).contiguous()
         logits: Tensor = _SparseLinearFunction.apply(rows, self.weight, self.bias, self)  # type: ignore[no-untyped-call]
         return logits.reshape(*x.shape[:-1], self.out_features)
@@ -98,17 +97,15 @@ class SparseLinear(Classifier):
         self, x: Tensor, positives: Positives, loss: Loss, update: Update, *, weight: float = 1.0
     ) -> tuple[float, Tensor]:
         """One fused step; see :meth:`Classifier.train_step`."""
-        x = self._checked(x, positives)
-        moments = self._moments_for(update)
-        self.steps += 1
+        x, moments, scale = self._begin_step(x, positives, update, weight)
         return self._backend().train_step(
-            self._weights(), moments, x, positives, loss=loss, update=update, step=self.steps, scale=weight / len(x)
+            self._weights(), moments, x, positives, loss=loss, update=update, step=self.steps, scale=scale
         )
 
     def topk(self, x: Tensor, k: int, exclude: Positives | None = None) -> tuple[Tensor, Tensor]:
         """The k best labels a row; see :meth:`Classifier.topk`."""
         x = self._checked_input(x) if exclude is None else self._checked(x, exclude)
-        return self._backend().topk(self._weights(), x, min(k, self.out_features), exclude)
+        return self._backend().topk(self._weights(), x, self._checked_k(k), exclude)
 
     def rewire(self, prune: Prune, seed: int) -> Tensor:
         """Prune the weakest connections and regrow as many at random (SET); weights and state there become zero.
@@ -144,7 +141,7 @@ class SparseLinear(Classifier):
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         index = state_dict.get(f"{prefix}index")
         if index is not None and not index.is_meta:
-            check_index(index, self.in_features)
+            check_index(index, tuple(self.index.shape), self.in_features)
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     def _backend(self) -> Backend:

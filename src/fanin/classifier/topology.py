@@ -24,7 +24,7 @@ def set_count(out_features: int, group_size: int) -> int:
     return -(-out_features // group_size)
 
 
-def check_shape(in_features: int, out_features: int, fan_in: int, group_size: int) -> None:
+def check_shape(in_features: int, fan_in: int, group_size: int) -> None:
     """Refuse a fan-in or group size that cannot be.
 
     Raises:
@@ -37,16 +37,21 @@ def check_shape(in_features: int, out_features: int, fan_in: int, group_size: in
         )
     if group_size < 1:
         raise ConfigError(f"group_size={group_size} must be at least 1 (1: every label has an index set of its own)")
-    if out_features < 1:
-        raise ConfigError(f"out_features={out_features} must be at least 1")
 
 
-def check_index(index: Tensor, in_features: int) -> None:
-    """Refuse index sets (S, F) that a kernel must not see.
+def check_index(index: Tensor, shape: tuple[int, ...], in_features: int) -> None:
+    """Refuse index sets that a kernel must not see.
+
+    Args:
+        index: the sets that were read.
+        shape: (S, F) of the layer that they are meant for.
+        in_features: D.
 
     Raises:
-        CheckpointError: wrong dtype, an input out of range, or one that stands twice in a set.
+        CheckpointError: wrong shape or dtype, an input out of range, or one that stands twice in a set.
     """
+    if tuple(index.shape) != shape:
+        raise CheckpointError(f"index sets have shape {tuple(index.shape)}; this layer needs {shape}")
     if index.dtype != index_dtype(in_features):
         raise CheckpointError(
             f"index sets are {index.dtype}; for {in_features} inputs they must be {index_dtype(in_features)}"

@@ -61,6 +61,7 @@ def choose(device: torch.device, dtype: torch.dtype, requested: str | None = Non
     return Choice(_reference(), obstacle)
 
 
+@cache
 def compiled_core_obstacle() -> str | None:
     """Why the compiled CPU core cannot be used at all, or None if it can."""
     try:

@@ -171,7 +171,7 @@ class Backend(Protocol):
         """The k best labels a row: scores (B, k) descending and labels (B, k) int64.
 
         ``1 <= k <= L``. Among equal scores the lower label comes first. Pairs in ``exclude`` are passed over; places
-        left empty hold score -inf and label -1. A NaN logit is never chosen.
+        left empty hold score -inf and label -1. A logit of NaN or -inf is never chosen.
         """
 
     def draw_index(self, sets: int, fan_in: int, in_features: int, seed: int) -> Tensor:
