@@ -22,7 +22,7 @@ class Batch(NamedTuple):
 
     rows: NDArray[np.int64]  # (B,) row numbers in the split
     tokens: NDArray[np.int64]  # (T,) the token ids of all rows, one row behind the other
-    offsets: NDArray[np.int64]  # (B,) where each row's tokens begin
+    offsets: NDArray[np.int64]  # (B + 1,) row i owns tokens[offsets[i]:offsets[i + 1]]
     indptr: NDArray[np.int64]  # (B + 1,) row i owns indices[indptr[i]:indptr[i + 1]]
     indices: NDArray[np.int64]  # (P,) relevant labels
 
@@ -89,7 +89,7 @@ class Batches:
         split = self._split
         tokens, token_indptr = _gather_rows(split.tokens, split.tokens_indptr, rows, self._max_tokens)
         labels, label_indptr = _gather_rows(split.labels, split.labels_indptr, rows, None)
-        return Batch(rows.copy(), tokens, token_indptr[:-1].copy(), label_indptr, labels)
+        return Batch(rows.copy(), tokens, token_indptr, label_indptr, labels)
 
 
 def _gather_rows(
