@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from fanin.errors import BackendError, CheckpointError, ConfigError, DataError, FaninError, MemoryPlanError
     from fanin.estimator import TextClassifier
     from fanin.kernels.spec import SGD, AdamW, Loss, Positives
-    from fanin.training.recipe import Recipe, load_recipe
+    from fanin.training.recipe import Recipe
+    from fanin.training.recipe_files import load_recipe
 
 __version__ = "0.1.0"
 
@@ -33,7 +34,7 @@ _HOMES = {
     "SGD": "fanin.kernels.spec",
     "SparseLinear": "fanin.classifier.sparse",
     "TextClassifier": "fanin.estimator",
-    "load_recipe": "fanin.training.recipe",
+    "load_recipe": "fanin.training.recipe_files",
 }
 
 __all__ = [

@@ -1,0 +1,81 @@
+"""The one place that turns a recipe into objects."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from fanin.classifier.dense import DenseLinear
+from fanin.classifier.rewiring import RewiringSchedule
+from fanin.classifier.sparse import SparseLinear
+from fanin.encoders.bag import BagEncoder
+from fanin.kernels.spec import Loss
+from fanin.training.recipe import SparseSection
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from fanin.classifier.interface import Classifier
+    from fanin.training.recipe import AnyClassifierSection, EncoderSection, Recipe
+
+_PRIOR_COUNT = 0.1  # added to every label's count, so that labels without training points have a finite bias
+
+
+def build_encoder(section: EncoderSection, vocabulary_size: int, seed: int) -> BagEncoder:
+    """The recipe's encoder for a tokenizer of ``vocabulary_size`` tokens."""
+    return BagEncoder(
+        vocabulary_size,
+        section.out_features,
+        embedding_dim=section.embedding_dim,
+        blocks=section.blocks,
+        block_width=section.block_width,
+        dropout=section.dropout,
+        token_dropout=section.token_dropout,
+        seed=seed,
+    )
+
+
+def build_classifier(
+    section: AnyClassifierSection, in_features: int, train_counts: NDArray[np.int64], train_points: int, seed: int
+) -> Classifier:
+    """The recipe's output layer.
+
+    Args:
+        section: its settings.
+        in_features: D.
+        train_counts: (L,) training points of each label.
+        train_points: N.
+        seed: of weights and index sets.
+    """
+    L = len(train_counts)
+    classifier: Classifier
+    if isinstance(section, SparseSection):
+        classifier = SparseLinear(
+            in_features, L, section.fan_in, section.group_size, seed=seed, initial_scale=section.initial_scale
+        )
+    else:
+        classifier = DenseLinear(in_features, L, seed=seed, initial_scale=section.initial_scale)
+    if section.prior_bias and section.loss is Loss.BCE:
+        prior = (train_counts + _PRIOR_COUNT) / (train_points + 2 * _PRIOR_COUNT)  # (L,)
+        with torch.no_grad():
+            assert classifier.bias is not None
+            classifier.bias.copy_(torch.from_numpy(np.log(prior / (1 - prior))))
+    return classifier
+
+
+def build_rewiring(recipe: Recipe, total_steps: int) -> RewiringSchedule | None:
+    """The schedule of rewiring, None for a classifier that is not rewired."""
+    section = recipe.classifier
+    if not isinstance(section, SparseSection) or section.rewiring is None:
+        return None
+    rewiring = section.rewiring
+    return RewiringSchedule(
+        interval=rewiring.interval,
+        fraction=rewiring.fraction,
+        total_steps=total_steps,
+        threshold=rewiring.threshold,
+        stop_share=rewiring.stop_share,
+        decay=rewiring.decay,
+    )

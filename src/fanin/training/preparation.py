@@ -1,0 +1,141 @@
+"""From a data set to what a training loop reads: tokenizer, tokenised store, and the rows to train and validate on."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fanin.data.batches import Batches, draw_validation
+from fanin.data.building import build_store
+from fanin.data.content import cache_folder, content_key, make_key
+from fanin.encoders.tokenization import Tokenizer
+from fanin.errors import CheckpointError, DataError
+from fanin.folders import replacing_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from fanin.data.dataset import Dataset
+    from fanin.data.store import Store, TokenizedSplit
+    from fanin.training.recipe import Recipe, TokenizerSection
+
+SCORING_BATCH = 1024
+
+
+@dataclass(frozen=True)
+class PreparedData:
+    """Everything a run reads.
+
+    Attributes:
+        tokenizer: trained on the training texts.
+        store: the tokenised data set.
+        train_rows: (n,) rows of the train split to train on.
+        validation: the split that holds the validation rows.
+        validation_rows: (m,) rows of it.
+        validation_source: in words, where they come from.
+    """
+
+    tokenizer: Tokenizer
+    store: Store
+    train_rows: NDArray[np.int64]
+    validation: TokenizedSplit
+    validation_rows: NDArray[np.int64]
+    validation_source: str
+
+    def train_batches(self, batch_size: int, seed: int) -> Batches:
+        """Shuffled batches of the training rows."""
+        return Batches(self.store.split("train"), batch_size, seed=seed, rows=self.train_rows)
+
+    def validation_batches(self) -> Batches:
+        """The validation rows in order."""
+        return Batches(self.validation, SCORING_BATCH, shuffle=False, rows=self.validation_rows)
+
+    def test_batches(self) -> Batches:
+        """The test rows in order; there must be a test split."""
+        return Batches(self.store.split("test"), SCORING_BATCH, shuffle=False)
+
+    def train_counts(self) -> NDArray[np.int64]:
+        """Training points of each label among the rows trained on, (L,)."""
+        split = self.store.split("train")
+        trained = np.zeros(len(split), dtype=bool)
+        trained[self.train_rows] = True
+        of_row = np.repeat(trained, np.diff(split.labels_indptr))  # (P,)
+        return np.bincount(split.labels[of_row], minlength=self.store.n_labels).astype(np.int64)
+
+
+def prepare(
+    dataset: Dataset,
+    recipe: Recipe,
+    cache: Path | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> PreparedData:
+    """Train the tokenizer, tokenise the texts and choose the validation rows; all but the last only once.
+
+    Args:
+        dataset: an opened data set.
+        recipe: its tokenizer and training sections are used.
+        cache: folder for stores and tokenizers; by default FANIN_CACHE or ~/.cache/fanin.
+        progress: called with (texts done, texts in all) while texts are tokenised.
+
+    Raises:
+        DataError: a file is faulty, or there is nothing to train on.
+    """
+    if not len(dataset.positives("train")):
+        raise DataError(f"{dataset.path}: the training split has no texts; there is nothing to train on")
+    tokenizer = _tokenizer(dataset, recipe.tokenizer, cache)
+    store = build_store(dataset, tokenizer.encode_batch, tokenizer.key, cache, progress)
+    train = store.split("train")
+    training = recipe.training
+    if "dev" in store.split_names:
+        dev = store.split("dev")
+        rows = _at_most(np.arange(len(dev)), training.validation_rows, training.seed)
+        return PreparedData(tokenizer, store, np.arange(len(train)), dev, rows, "dev split")
+    if len(train) < 2:
+        raise DataError(f"{dataset.path}: one training text is too few to hold out any for validation; add a dev split")
+    share = min(training.validation_share, training.validation_rows / len(train))
+    kept, held_out = draw_validation(len(train), share=share, seed=training.seed)
+    return PreparedData(tokenizer, store, kept, train, held_out, "held out from training")
+
+
+class _Corpus:
+    """The training texts as a collection that can be read again and again without being held."""
+
+    def __init__(self, dataset: Dataset) -> None:
+        self._dataset = dataset
+
+    def __iter__(self) -> Iterator[str]:
+        return self._dataset.texts("train")
+
+    def __len__(self) -> int:
+        return len(self._dataset.positives("train"))
+
+    def __contains__(self, text: object) -> bool:
+        return any(text == own for own in self)
+
+
+def _tokenizer(dataset: Dataset, section: TokenizerSection, cache: Path | None) -> Tokenizer:
+    settings = section.model_dump()
+    key = make_key(["tokenizer", content_key(dataset, cache), json.dumps(settings, sort_keys=True)])
+    folder = cache_folder(cache) / "tokenizers" / key
+    if folder.is_dir():
+        try:
+            return Tokenizer.load(folder)
+        except CheckpointError:
+            pass  # damaged: made anew below
+    tokenizer = Tokenizer.train(_Corpus(dataset), **settings)
+    with replacing_folder(folder) as new:
+        tokenizer.save(new)
+    return tokenizer
+
+
+def _at_most(rows: NDArray[np.int64], count: int, seed: int) -> NDArray[np.int64]:
+    """At most ``count`` of the rows, drawn at random, in ascending order."""
+    if len(rows) <= count:
+        return rows
+    return np.sort(np.random.default_rng([seed, len(rows)]).permutation(rows)[:count])

@@ -1,0 +1,214 @@
+"""Recipes: everything that decides a training run, as validated, frozen values.
+
+A recipe is a YAML mapping of sections. It may extend a shipped recipe by name; ``--set section.key=value`` changes
+single settings. Unknown keys are refused with the nearest known one, and all mistakes are reported at once.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+
+from fanin.kernels.spec import SGD, AdamW, Loss, Update
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Section(BaseModel):
+    """Base of all sections: frozen, and no unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+
+class ScheduleSection(Section):
+    """Learning rate of one part: linear warm-up, then a cosine to ``final_share`` of the peak.
+
+    Attributes:
+        learning_rate: the peak.
+        warmup_share: share of the run's steps until the peak.
+        final_share: share of the peak at the last step.
+    """
+
+    learning_rate: Positive
+    warmup_share: Share = 0.05
+    final_share: Share = 0.0
+
+
+class TokenizerSection(Section):
+    """Text to tokens; see :class:`fanin.encoders.tokenization.TokenizerSettings` for every setting."""
+
+    unit: Literal["word", "wordpiece"] = "word"
+    vocabulary_size: Count = 30_000
+    min_count: Count = 2
+    unknown_buckets: Count = 1024
+    frequent_pairs: Annotated[int, Field(ge=0)] = 50_000
+    pair_buckets: Annotated[int, Field(ge=0)] = 0
+    character_buckets: Annotated[int, Field(ge=0)] = 0
+    max_length: Count = 64
+
+
+class EncoderSection(Section):
+    """Tokens to x (B, D); see :class:`fanin.encoders.bag.BagEncoder`.
+
+    Attributes:
+        kind: "bag", the bag of embeddings.
+        out_features: D.
+        optimizer: schedule of the dense parameters (AdamW).
+        weight_decay: of the dense parameters' matrices.
+        table: schedule of the embedding table.
+        clip_norm: largest Euclidean norm of the encoder's whole gradient, table included.
+    """
+
+    kind: Literal["bag"] = "bag"
+    out_features: Count = 512
+    embedding_dim: Count = 256
+    blocks: Annotated[int, Field(ge=0)] = 1
+    block_width: Count = 1024
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.3
+    token_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    optimizer: ScheduleSection = ScheduleSection(learning_rate=1e-3)
+    weight_decay: NotNegative = 0.01
+    table: ScheduleSection = ScheduleSection(learning_rate=5e-3)
+    clip_norm: Positive = 1.0
+
+
+class UpdateSection(Section):
+    """How the classifier's weights are updated: "sgd" (momentum if above 0) or "adamw"."""
+
+    kind: Literal["sgd", "adamw"] = "adamw"
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    beta2: Annotated[float, Field(ge=0, lt=1)] = 0.999
+    eps: Positive = 1e-8
+    weight_decay: NotNegative = 0.0
+
+    @model_validator(mode="after")
+    def _momentum_is_for_sgd(self) -> UpdateSection:
+        if self.momentum and self.kind != "sgd":
+            raise ValueError("momentum belongs to kind sgd; for adamw set beta1")
+        return self
+
+    def at(self, learning_rate: float) -> Update:
+        """The rule at a step's learning rate."""
+        if self.kind == "sgd":
+            return SGD(learning_rate, self.momentum, self.weight_decay)
+        return AdamW(learning_rate, self.beta1, self.beta2, self.eps, self.weight_decay)
+
+
+class RewiringSection(Section):
+    """SET rewiring; see :class:`fanin.classifier.rewiring.RewiringSchedule` for every setting."""
+
+    interval: Count = 100
+    fraction: Annotated[float, Field(gt=0, le=1)] = 0.2
+    threshold: Positive | None = None
+    stop_share: Share = 0.66
+    decay: Literal["cosine", "none"] = "cosine"
+
+
+class ClassifierSection(Section):
+    """What the sparse and the dense output layer have in common.
+
+    Attributes:
+        loss: "bce" or "squared_hinge".
+        update: how weights are updated.
+        schedule: their learning rate.
+        initial_scale: weights start uniform within initial_scale / sqrt(inputs of a label).
+        prior_bias: start each bias at the log-odds of the label's training frequency (loss "bce" only).
+    """
+
+    loss: Loss = Loss.BCE
+    update: UpdateSection = UpdateSection()
+    schedule: ScheduleSection = ScheduleSection(learning_rate=2e-3)
+    initial_scale: NotNegative = 0.0
+    prior_bias: bool = True
+
+
+class SparseSection(ClassifierSection):
+    """The fixed fan-in layer; ``rewiring: null`` keeps the random index sets of the start."""
+
+    kind: Literal["sparse"] = "sparse"
+    fan_in: Count = 32
+    group_size: Count = 1
+    rewiring: RewiringSection | None = RewiringSection()
+
+
+class DenseSection(ClassifierSection):
+    """The dense layer, trained by the same chunked step."""
+
+    kind: Literal["dense"] = "dense"
+
+
+def _classifier_kind(value: Any) -> Any:
+    return value.get("kind", "sparse") if isinstance(value, dict) else getattr(value, "kind", None)
+
+
+AnyClassifierSection = Annotated[
+    Annotated[SparseSection, Tag("sparse")] | Annotated[DenseSection, Tag("dense")], Discriminator(_classifier_kind)
+]
+
+
+class TrainingSection(Section):
+    """The loop.
+
+    Attributes:
+        epochs: passes over the training rows.
+        batch_size: B.
+        seed: of everything random.
+        validation_share: share of the training rows held out where the data has no dev split.
+        validation_rows: at most so many rows are used for validation.
+        evaluate_every: epochs between validations; the last epoch is always validated.
+        select_by: the validation metric that chooses the kept model, such as "P@1".
+        log_every: steps between lines of the log.
+    """
+
+    epochs: Count = 10
+    batch_size: Count = 512
+    seed: Annotated[int, Field(ge=0)] = 0
+    validation_share: Annotated[float, Field(gt=0, lt=1)] = 0.05
+    validation_rows: Count = 4000
+    evaluate_every: Count = 1
+    select_by: str = "P@1"
+    log_every: Count = 20
+
+
+class EvaluationSection(Section):
+    """Metrics: the cut-offs k, and A and B of the propensity model (.6, 2.6 Amazon; .5, .4 Wikipedia)."""
+
+    ks: Annotated[tuple[Count, ...], Field(min_length=1)] = (1, 3, 5)
+    propensity_a: NotNegative = 0.55
+    propensity_b: Positive = 1.5
+
+
+class Recipe(Section):
+    """A whole training run.
+
+    >>> Recipe().classifier.kind
+    'sparse'
+    """
+
+    tokenizer: TokenizerSection = TokenizerSection()
+    encoder: EncoderSection = EncoderSection()
+    classifier: AnyClassifierSection = SparseSection()
+    training: TrainingSection = TrainingSection()
+    evaluation: EvaluationSection = EvaluationSection()
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> Recipe:
+        classifier, D = self.classifier, self.encoder.out_features
+        if isinstance(classifier, SparseSection) and classifier.fan_in > D:
+            raise ValueError(
+                f"classifier.fan_in is {classifier.fan_in} and encoder.out_features only {D}: a label cannot read more "
+                "inputs than there are; lower the one or raise the other"
+            )
+        chosen = {
+            f"{name}@{k}" for name in ("P", "nDCG", "recall", "PSP", "PSnDCG", "coverage") for k in self.evaluation.ks
+        }
+        if self.training.select_by not in chosen:
+            raise ValueError(
+                f"training.select_by is {self.training.select_by!r}; it must be one of {', '.join(sorted(chosen))}"
+            )
+        return self

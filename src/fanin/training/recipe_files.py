@@ -1,0 +1,190 @@
+"""Reading recipes: by shipped name or from a file, with a base to extend and single settings changed."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from fanin.errors import ConfigError
+from fanin.training.recipe import Recipe
+
+_BASE_KEY = "extends"
+
+
+def shipped_recipes() -> list[str]:
+    """Names of the recipes that come with fanin.
+
+    >>> "default" in shipped_recipes()
+    True
+    """
+    return sorted(p.name.removesuffix(".yaml") for p in _folder().iterdir() if p.name.endswith(".yaml"))
+
+
+def load_recipe(name_or_path: str | Path = "default", settings: Iterable[str] = ()) -> Recipe:
+    """A validated recipe.
+
+    Args:
+        name_or_path: a shipped recipe's name, or a YAML file. The file's key ``extends`` names a shipped recipe whose
+            settings it changes; a section that names another ``kind`` replaces the base's section as a whole.
+        settings: changes of single settings, each "section.key=value" with the value in YAML.
+
+    Raises:
+        ConfigError: the file cannot be read, or settings are unknown or invalid; all of them are named at once.
+
+    >>> load_recipe("default", ["classifier.fan_in=16"]).classifier.fan_in
+    16
+    """
+    values = _read(name_or_path)
+    for setting in settings:
+        values = _merged(values, _parse_setting(setting))
+    return recipe_from_values(values, str(name_or_path))
+
+
+def recipe_from_values(values: Mapping[str, Any], source: str) -> Recipe:
+    """Validate plain values as a recipe; ``source`` stands in the error's first line.
+
+    Raises:
+        ConfigError: naming every unknown or invalid setting.
+    """
+    try:
+        return Recipe.model_validate(values)
+    except ValidationError as error:
+        lines = [_describe(dict(problem)) for problem in error.errors()]
+        raise ConfigError(f"recipe {source}: " + "; ".join(lines)) from error
+
+
+def recipe_text(recipe: Recipe) -> str:
+    """The resolved recipe as YAML, every setting spelled out."""
+    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False)
+
+
+def _folder() -> Any:
+    return resources.files("fanin.training") / "recipes"
+
+
+def _read(name_or_path: str | Path) -> dict[str, Any]:
+    name = str(name_or_path)
+    if name in shipped_recipes():
+        text = (_folder() / f"{name}.yaml").read_text(encoding="utf-8")
+    else:
+        path = Path(name_or_path)
+        if path.suffix not in (".yaml", ".yml") and not path.is_file():
+            raise ConfigError(
+                f"there is no recipe {name!r}{_nearest(name, shipped_recipes())}; shipped are "
+                f"{', '.join(shipped_recipes())}, or give a .yaml file"
+            )
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"recipe {name}: cannot be read as a UTF-8 file ({error})") from error
+    values = _parse(text, name)
+    base = values.pop(_BASE_KEY, None)
+    if base is None:
+        return values
+    if base not in shipped_recipes():
+        raise ConfigError(
+            f"recipe {name}: extends {base!r}, which is not shipped; use one of {', '.join(shipped_recipes())}"
+        )
+    return _merged(_read(base), values)
+
+
+def _parse(text: str, source: str) -> dict[str, Any]:
+    try:
+        values = yaml.load(text, _StrictLoader)  # noqa: S506 - a SafeLoader
+    except (yaml.YAMLError, RecursionError) as error:
+        raise ConfigError(
+            f"recipe {source}: not plain YAML ({_one_line(error)}); tags and duplicate keys are refused"
+        ) from error
+    if values is None:
+        return {}
+    if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
+        raise ConfigError(
+            f"recipe {source}: must be a mapping of sections such as 'classifier:', found {type(values).__name__}"
+        )
+    return values
+
+
+def _parse_setting(setting: str) -> dict[str, Any]:
+    path, equals, value = setting.partition("=")
+    keys = path.strip().split(".")
+    if not equals or not all(keys):
+        raise ConfigError(f"--set {setting!r}: write section.key=value, such as classifier.fan_in=64")
+    try:
+        parsed = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {setting!r}: the value is not plain YAML ({_one_line(error)})") from error
+    for key in reversed(keys):
+        parsed = {key: parsed}
+    return dict(parsed)
+
+
+def _merged(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
+    result = dict(base)
+    for key, value in change.items():
+        old = result.get(key)
+        if (
+            isinstance(old, Mapping)
+            and isinstance(value, Mapping)
+            and value.get("kind", old.get("kind")) == old.get("kind")
+        ):
+            result[key] = _merged(old, value)
+        else:
+            result[key] = value
+    return result
+
+
+def _describe(problem: dict[str, Any]) -> str:
+    # A discriminated union puts its tag into the path; people know the section by its name alone.
+    path = [str(part) for part in problem["loc"] if part not in ("sparse", "dense")]
+    where = ".".join(path)
+    if problem["type"] == "extra_forbidden":
+        return f"unknown setting {where!r}{_nearest(path[-1], _known_keys(path[:-1]))}"
+    message = problem["msg"].removeprefix("Value error, ")
+    if not where:
+        return str(message)
+    if problem["type"] in ("missing", "union_tag_not_found", "union_tag_invalid", "value_error"):
+        return f"{where}: {message}"
+    return f"{where}: {message[0].lower()}{message[1:]}, found {problem['input']!r}"
+
+
+def _known_keys(path: list[str]) -> list[str]:
+    """All settings that the section at a path may have."""
+    models: list[type[BaseModel]] = [Recipe]
+    for part in path:
+        found = [model.model_fields[part].annotation for model in models if part in model.model_fields]
+        models = [model for annotation in found for model in _models_in(annotation)]
+    return sorted({key for model in models for key in model.model_fields} | ({_BASE_KEY} if not path else set()))
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type):
+        return [annotation] if issubclass(annotation, BaseModel) else []
+    return [model for part in getattr(annotation, "__args__", ()) for model in _models_in(part)]
+
+
+def _nearest(word: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """Safe YAML that also refuses a key that stands twice in a mapping."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for i, key in enumerate(keys):
+            if key in keys[:i]:
+                raise yaml.YAMLError(
+                    f"the key {key!r} stands twice, again in line {node.value[i][0].start_mark.line + 1}"
+                )
+        return super().construct_mapping(node, deep)

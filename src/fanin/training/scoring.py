@@ -1,0 +1,92 @@
+"""Scores of a model on a tokenised split."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from fanin.evaluation.metrics import MetricAccumulator
+from fanin.kernels.spec import Positives
+from fanin.labels.propensity import inverse_propensities
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from fanin.data.batches import Batches
+    from fanin.data.label_rows import LabelRows
+    from fanin.evaluation.metrics import Metrics
+    from fanin.model import TextModel
+    from fanin.training.progress import ProgressDisplay
+    from fanin.training.recipe import EvaluationSection
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Scores of one split.
+
+    Attributes:
+        metrics: every metric.
+        seconds: of encoding, ranking and scoring.
+        texts_per_second: texts ranked and scored a second.
+    """
+
+    metrics: Metrics
+    seconds: float
+    texts_per_second: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {
+            **self.metrics.as_dict(),
+            "seconds": round(self.seconds, 3),
+            "texts_per_second": round(self.texts_per_second, 1),
+        }
+
+
+def score_split(
+    model: TextModel,
+    batches: Batches,
+    section: EvaluationSection,
+    display: ProgressDisplay,
+    excluded: LabelRows | None = None,
+    label_count: int | None = None,
+) -> Scores:
+    """Rank every text of a split and score the rankings, batch by batch.
+
+    Args:
+        model: what to score; labels of ``batches`` are its own ids, ids from L on are labels that it does not know.
+        batches: the rows, in order.
+        section: cut-offs and propensity model.
+        display: told of the progress.
+        excluded: pairs of row and label that must not be predicted.
+        label_count: number of labels, those included that the model does not know; by default its own L.
+    """
+    started = time.monotonic()
+    unknown = 0 if label_count is None else label_count - len(model.labels)
+    train_counts = np.pad(model.train_counts, (0, unknown))  # (label_count,)
+    accumulator = MetricAccumulator(
+        ks=section.ks,
+        train_counts=train_counts,
+        inverse_propensity=inverse_propensities(
+            train_counts, model.train_points, section.propensity_a, section.propensity_b
+        ),
+    )
+    for batch in batches.epoch():
+        barred = None if excluded is None else _rows_of(excluded, batch.rows)
+        _, labels = model.rank(torch.from_numpy(batch.tokens), torch.from_numpy(batch.offsets), max(section.ks), barred)
+        accumulator.update(labels.numpy(), batch.indptr, batch.indices)
+        display.advance(len(batch))
+    seconds = time.monotonic() - started
+    return Scores(accumulator.result(), seconds, batches.n_rows / seconds)
+
+
+def _rows_of(pairs: LabelRows, rows: NDArray[np.int64]) -> Positives:
+    """Some rows of the pairs, as the kernels want them."""
+    lengths = np.diff(pairs.indptr)[rows]
+    indptr = np.concatenate([[0], np.cumsum(lengths)])
+    places = np.arange(indptr[-1]) + np.repeat(pairs.indptr[rows] - indptr[:-1], lengths)
+    return Positives(torch.from_numpy(indptr), torch.from_numpy(pairs.indices[places].astype(np.int64)))

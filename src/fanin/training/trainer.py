@@ -1,0 +1,196 @@
+"""The training loop: batches in, a trained model and its run folder out."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from fanin.classifier.rewiring import rewire
+from fanin.classifier.sparse import SparseLinear
+from fanin.errors import FaninError
+from fanin.kernels.drawing import mix_seed
+from fanin.kernels.spec import Positives
+from fanin.model import TextModel
+from fanin.model_files import folder_bytes, load_model, save_model
+from fanin.training.assemble import build_classifier, build_encoder, build_rewiring
+from fanin.training.process_memory import peak_bytes
+from fanin.training.schedule import learning_rate
+from fanin.training.scoring import score_split
+
+if TYPE_CHECKING:
+    from fanin.data.batches import Batch, Batches
+    from fanin.data.label_rows import LabelRows
+    from fanin.training.preparation import PreparedData
+    from fanin.training.progress import ProgressDisplay
+    from fanin.training.recipe import Recipe, ScheduleSection
+    from fanin.training.run_folder import RunFolder
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What a finished run gives.
+
+    Attributes:
+        model: the kept model, the best one by the recipe's validation metric.
+        metrics: what metrics.json holds.
+    """
+
+    model: TextModel
+    metrics: dict[str, Any]
+
+
+class Trainer:
+    """Trains one model by one recipe.
+
+    Args:
+        recipe: all settings.
+        data: what :func:`fanin.training.preparation.prepare` gave.
+        run: where log, metrics and model are written.
+        display: what is told of the progress.
+    """
+
+    def __init__(self, recipe: Recipe, data: PreparedData, run: RunFolder, display: ProgressDisplay) -> None:
+        seed = recipe.training.seed
+        self._recipe, self._data, self._run, self._display = recipe, data, run, display
+        self._batches = data.train_batches(recipe.training.batch_size, seed)
+        self._total_steps = len(self._batches) * recipe.training.epochs
+        counts, points = data.train_counts(), len(data.train_rows)
+        self._encoder = build_encoder(recipe.encoder, data.tokenizer.vocabulary_size, mix_seed(seed, 1))
+        self._classifier = build_classifier(
+            recipe.classifier, recipe.encoder.out_features, counts, points, mix_seed(seed, 2)
+        )
+        self._rewiring = build_rewiring(recipe, self._total_steps)
+        self._optimizer = _dense_optimizer(self._encoder, recipe.encoder.weight_decay)
+        self._model = TextModel(
+            data.tokenizer,
+            self._encoder,
+            self._classifier,
+            data.store.vocabulary,
+            counts,
+            points,
+            recipe.classifier.loss,
+        )
+        self._step = 0
+        self._best = -math.inf
+        self._train_seconds = 0.0
+
+    def train(self) -> TrainingResult:
+        """Run all epochs, keep the best model, and score it.
+
+        Raises:
+            FaninError: the loss is no longer finite, or something could not be written; what was saved is kept.
+        """
+        training = self._recipe.training
+        torch.manual_seed(mix_seed(training.seed, 3))
+        try:
+            for epoch in range(1, training.epochs + 1):
+                self._train_epoch(epoch)
+                if epoch % training.evaluate_every == 0 or epoch == training.epochs:
+                    self._validate(epoch)
+            return self._finish()
+        finally:
+            self._display.close()
+
+    def _train_epoch(self, epoch: int) -> None:
+        self._encoder.train()
+        self._display.start(f"epoch {epoch}/{self._recipe.training.epochs}", self._batches.n_rows)
+        started, total, rows = time.monotonic(), 0.0, 0
+        for batch in self._batches.epoch(epoch):
+            loss = self._train_batch(batch)
+            total, rows = total + loss * len(batch), rows + len(batch)
+            self._display.advance(len(batch), f"loss {total / rows:.4f}")
+            if self._step % self._recipe.training.log_every == 0:
+                self._run.log("step", step=self._step, epoch=epoch, loss=loss)
+        elapsed = time.monotonic() - started
+        self._train_seconds += elapsed
+        self._run.log("epoch", epoch=epoch, loss=total / rows, texts_per_second=rows / elapsed, peak_bytes=peak_bytes())
+        self._display.say(f"epoch {epoch}: loss {total / rows:.4f}, {rows / elapsed:,.0f} texts/s")
+
+    def _train_batch(self, batch: Batch) -> float:
+        section = self._recipe.classifier
+        self._step += 1
+        x = self._encoder(torch.from_numpy(batch.tokens), torch.from_numpy(batch.offsets))  # (B, D)
+        positives = Positives(torch.from_numpy(batch.indptr), torch.from_numpy(batch.indices))
+        update = section.update.at(self._rate(section.schedule))
+        loss, dx = self._classifier.train_step(x, positives, section.loss, update)
+        if not math.isfinite(loss):
+            raise FaninError(
+                f"{self._run.path}: the loss of step {self._step} is {loss}; lower classifier.schedule.learning_rate "
+                "or encoder.optimizer.learning_rate. The best model so far is kept"
+            )
+        x.backward(dx)
+        self._update_encoder()
+        if self._rewiring is not None and isinstance(self._classifier, SparseLinear):
+            report = rewire(self._classifier, self._rewiring, self._step, self._recipe.training.seed)
+            if report is not None:
+                self._run.log("rewire", **report.as_dict())
+        return loss
+
+    def _update_encoder(self) -> None:
+        """Clip the encoder's whole gradient, then update the dense parameters and the table."""
+        section = self._recipe.encoder
+        gradients = [p.grad for p in self._encoder.dense_parameters() if p.grad is not None]
+        norm = math.hypot(
+            float(torch.nn.utils.get_total_norm(gradients)) if gradients else 0.0, self._encoder.table_gradient_norm()
+        )
+        scale = min(1.0, section.clip_norm / norm) if norm > 0 else 1.0
+        if scale < 1:
+            torch._foreach_mul_(gradients, scale)
+        for group in self._optimizer.param_groups:
+            group["lr"] = self._rate(section.optimizer)
+        self._optimizer.step()
+        self._optimizer.zero_grad()
+        self._encoder.table_step(self._rate(section.table), scale)
+
+    def _rate(self, schedule: ScheduleSection) -> float:
+        return learning_rate(
+            schedule.learning_rate, schedule.warmup_share, schedule.final_share, self._step, self._total_steps
+        )
+
+    def _validate(self, epoch: int) -> None:
+        self._display.start("validation", len(self._data.validation_rows))
+        scores = score_split(self._model, self._data.validation_batches(), self._recipe.evaluation, self._display)
+        chosen = self._recipe.training.select_by
+        value = scores.metrics[chosen]
+        self._run.log("validation", epoch=epoch, **scores.as_dict())
+        # Without a single validation row that has labels there is nothing to choose by: the newest is kept.
+        kept = value > self._best or not scores.metrics.points
+        self._display.say(f"  validation {chosen} {value:.2%}" + (" (best, kept)" if kept else ""))
+        if kept:
+            self._best = value
+            save_model(self._model, self._run.model)
+
+    def _finish(self) -> TrainingResult:
+        model = load_model(self._run.model)
+        texts = self._batches.n_rows * self._recipe.training.epochs
+        metrics: dict[str, Any] = {
+            "validation": self._score("validation", model, self._data.validation_batches(), None),
+            "validation_source": self._data.validation_source,
+            "train_seconds": round(self._train_seconds, 3),
+            "train_texts_per_second": round(texts / self._train_seconds, 1),
+            "classifier_bytes": sum(model.classifier.nbytes().values()),
+            "model_bytes": folder_bytes(self._run.model),
+        }
+        if "test" in self._data.store.split_names:
+            barred = self._data.store.excluded("test")
+            metrics["test"] = self._score("test", model, self._data.test_batches(), barred)
+        metrics["peak_bytes"] = peak_bytes()
+        self._run.write_metrics(metrics)
+        self._run.log("end", **metrics)
+        return TrainingResult(model, metrics)
+
+    def _score(self, name: str, model: TextModel, batches: Batches, excluded: LabelRows | None) -> dict[str, Any]:
+        self._display.start(f"scoring {name}", batches.n_rows)
+        return score_split(model, batches, self._recipe.evaluation, self._display, excluded).as_dict()
+
+
+def _dense_optimizer(encoder: torch.nn.Module, weight_decay: float) -> torch.optim.Optimizer:
+    """AdamW over the encoder's dense parameters; biases and norms are not decayed."""
+    decayed = [p for p in encoder.parameters() if p.ndim > 1]
+    others = [p for p in encoder.parameters() if p.ndim <= 1]
+    groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
+    return torch.optim.AdamW([group for group in groups if group["params"]], lr=0.0, foreach=True)
