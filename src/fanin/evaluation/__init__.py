@@ -1,0 +1,1 @@
+"""How good ranked predictions are: precision, nDCG, recall, propensity-scored versions, coverage, label groups."""
