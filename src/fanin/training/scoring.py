@@ -71,7 +71,7 @@ def score_split(
     accumulator = MetricAccumulator(
         ks=section.ks,
         train_counts=train_counts,
-        inverse_propensity=inverse_propensities(
+        inverse_propensities=inverse_propensities(
             train_counts, model.train_points, section.propensity_a, section.propensity_b
         ),
     )

@@ -1,0 +1,65 @@
+# make quickstart   environment, install, real data, training, evaluation, a prediction
+# make test         environment, install, the tests
+# make check        style, types, floors, C++ under sanitizers
+# make test-long    fault, fuzz and scale runs
+#
+# PYTHON       the interpreter to make the environment with (3.11 or newer)
+# CONSTRAINTS  pins for pip; the default keeps torch a CPU build. CONSTRAINTS= takes what your index has
+# TORCH_INDEX  an extra package index to take torch from
+
+PYTHON ?= python3
+VENV ?= .venv
+CONSTRAINTS ?= constraints-cpu.txt
+TORCH_INDEX ?=
+RUNS ?= runs
+
+BIN := $(VENV)/bin
+PIP_OPTIONS := $(if $(CONSTRAINTS),-c $(CONSTRAINTS)) $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
+CORE := $(shell find cpp -type f)
+HPO := $(RUNS)/data/hpo
+QUICK := $(RUNS)/quickstart
+
+.PHONY: install quickstart test test-long check sanitize format clean
+
+install: $(VENV)/.installed
+
+$(VENV)/.installed: pyproject.toml $(CONSTRAINTS) $(CORE)
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "fanin needs Python 3.11 or newer; set PYTHON=")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet $(PIP_OPTIONS) -e '.[dev]'
+	touch $@
+
+$(HPO)/Y.txt: | install
+	$(BIN)/fanin data get hpo --out $(HPO)
+
+quickstart: install $(HPO)/Y.txt
+	rm -rf $(QUICK)
+	$(BIN)/fanin train $(HPO) --recipe quickstart --out $(QUICK)/sparse
+	$(BIN)/fanin train $(HPO) --recipe quickstart-dense --out $(QUICK)/dense
+	$(BIN)/fanin results $(QUICK)/sparse $(QUICK)/dense
+	$(BIN)/fanin predict $(QUICK)/sparse -k 5 \
+	  --text 'Marfan syndrome' --text 'Autosomal recessive spastic paraplegia type 20'
+
+test: install
+	$(BIN)/pytest
+
+test-long: install
+	$(BIN)/pytest -m long
+
+check: install sanitize
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+sanitize: install
+	$(BIN)/cmake -S cpp -B build/sanitize -DFANIN_SANITIZE=ON -DCMAKE_BUILD_TYPE=RelWithDebInfo
+	$(BIN)/cmake --build build/sanitize -j 2
+	$(BIN)/ctest --test-dir build/sanitize --output-on-failure
+
+format: install
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf build $(VENV)/.installed
