@@ -14,6 +14,7 @@ from fanin.kernels.spec import SGD, Loss, Positives, SparseWeights, index_dtype
 
 settings.register_profile("fanin", deadline=None, derandomize=True, database=None, max_examples=30)
 settings.load_profile("fanin")
+torch.set_num_threads(1)  # the arrays here are tiny; tests that are about threads ask for more
 
 
 def pytest_configure(config):
@@ -52,10 +53,9 @@ def backend(request):
     require_compiled_core()
     from fanin.kernels.cpu import CpuBackend
 
-    before = torch.get_num_threads()
     torch.set_num_threads(int(request.param.split("-")[1]))
     yield CpuBackend()
-    torch.set_num_threads(before)
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="module")
