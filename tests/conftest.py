@@ -133,7 +133,7 @@ def _train_densely(weight, columns, bias, in_features, batches, loss, update, fa
         names = ("exp_avg", "exp_avg_sq")
     losses, gradients = [], []
     for x32, positives in batches:
-        x = x32.double().requires_grad_()
+        x = x32.double().clone().requires_grad_()
         dense = torch.zeros(len(w), in_features, dtype=torch.float64).scatter(1, columns, w)
         logits = x @ dense.T if b is None else x @ dense.T + b
         target = torch.zeros_like(logits)
