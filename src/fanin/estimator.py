@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fanin.data.formats import open_dataset
-from fanin.errors import ConfigError
+from fanin.errors import ConfigError, DataError
 from fanin.model_files import load_model, save_model
 from fanin.training.preparation import prepare
 from fanin.training.progress import Bar, Silent
@@ -58,7 +58,7 @@ class TextClassifier:
             progress: whether to show a progress bar.
 
         Raises:
-            DataError: texts and labels do not have one length, or are not strings.
+            DataError: texts and labels are not of one length, or not strings.
             ConfigError: recipe or settings are invalid.
         """
         chosen = load_recipe(recipe, settings)
@@ -107,10 +107,10 @@ def _write_json_lines(path: Path, texts: Iterable[str], labels: Iterable[Sequenc
         for text in texts:
             row = next(rows, None)
             if row is None:
-                raise ConfigError(f"there are more texts than rows of labels ({count}); give one row of labels a text")
+                raise DataError(f"there are more texts than rows of labels ({count}); give one row of labels a text")
             if isinstance(row, str):
-                raise ConfigError(f"labels of text {count} are a single string, {row!r}; give a list of names")
+                raise DataError(f"labels of text {count} are a single string, {row!r}; give a list of names")
             file.write(json.dumps({"text": text, "labels": list(row)}) + "\n")
             count += 1
     if next(rows, None) is not None:
-        raise ConfigError(f"there are more rows of labels than texts ({count}); give one row of labels a text")
+        raise DataError(f"there are more rows of labels than texts ({count}); give one row of labels a text")

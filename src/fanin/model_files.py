@@ -32,6 +32,11 @@ DESCRIPTION = "model.json"
 _ENCODER, _CLASSIFIER, _COUNTS = "encoder.safetensors", "classifier.safetensors", "train_counts.safetensors"
 _LABELS, _TOKENIZER = "labels.jsonl", "tokenizer"
 _CLASSIFIERS: dict[str, type[SparseLinear | DenseLinear]] = {"sparse": SparseLinear, "dense": DenseLinear}
+# What a description may say of each kind; other arguments of the constructors are not a file's to choose.
+_CLASSIFIER_SETTINGS = {
+    "sparse": {"in_features", "out_features", "fan_in", "group_size", "bias"},
+    "dense": {"in_features", "out_features", "bias"},
+}
 
 
 def save_model(model: TextModel, folder: Path) -> None:
@@ -48,7 +53,7 @@ def save_model(model: TextModel, folder: Path) -> None:
             save_file({"train_counts": torch.from_numpy(model.train_counts)}, new / _COUNTS)
             model.labels.save(new / _LABELS)
             model.tokenizer.save(new / _TOKENIZER)
-            files = {str(p.relative_to(new)): p.stat().st_size for p in sorted(new.rglob("*")) if p.is_file()}
+            files = {p.relative_to(new).as_posix(): p.stat().st_size for p in sorted(new.rglob("*")) if p.is_file()}
             description = {
                 "format": FORMAT,
                 "loss": model.loss.value,
@@ -73,12 +78,15 @@ def load_model(folder: Path) -> TextModel:
         encoder_part, classifier_part = description["encoder"], description["classifier"]
         if encoder_part["kind"] != "bag" or classifier_part["kind"] not in _CLASSIFIERS:
             raise CheckpointError(f"{folder / DESCRIPTION}: encoder or classifier of a kind this version does not know")
+        kind, settings = classifier_part["kind"], classifier_part["settings"]
+        if settings.keys() != _CLASSIFIER_SETTINGS[kind]:
+            raise CheckpointError(f"{folder / DESCRIPTION}: the classifier's settings are not those of kind {kind!r}")
         # On the meta device nothing is allocated, whatever sizes the description promises.
         with torch.device("meta"):
             encoder = BagEncoder(**encoder_part["settings"])
-            classifier = _CLASSIFIERS[classifier_part["kind"]](**classifier_part["settings"])
+            classifier = _CLASSIFIERS[kind](**settings)
         loss, train_points = Loss(description["loss"]), int(description["train_points"])
-    except (KeyError, TypeError, ValueError, RuntimeError, OverflowError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, OverflowError) as error:
         if isinstance(error, CheckpointError):
             raise
         raise CheckpointError(f"{folder / DESCRIPTION}: not the description of a model ({error})") from error
@@ -130,12 +138,11 @@ def _description(folder: Path) -> dict[str, Any]:
     sizes = description.get("bytes")
     if not isinstance(sizes, dict) or not {_ENCODER, _CLASSIFIER, _COUNTS, _LABELS} <= sizes.keys():
         raise CheckpointError(f"{path}: does not list the model's files; restore the model folder")
+    found = {path.relative_to(folder).as_posix(): path.stat().st_size for path in folder.rglob("*") if path.is_file()}
     for name, size in sizes.items():
-        part = folder / name
-        found = part.stat().st_size if part.is_file() else None
-        if found != size:
-            what = "is missing" if found is None else f"has {found} bytes instead of {size}"
-            raise CheckpointError(f"{part}: {what}; the model folder is damaged, copy it again")
+        if found.get(name) != size:
+            what = f"has {found[name]} bytes instead of {size}" if name in found else "is missing"
+            raise CheckpointError(f"{folder}: {name!r}, listed in {DESCRIPTION}, {what}; copy the model folder again")
     return description
 
 

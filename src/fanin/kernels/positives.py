@@ -34,7 +34,6 @@ def dense_block(positives: Positives, start: int, stop: int, dtype: torch.dtype)
 
 def sorted_by_label(positives: Positives) -> tuple[Tensor, Tensor]:
     """Rows (P',) and labels (P',) of the distinct pairs, in the order of the labels."""
-    rows, labels = rows_of(positives), positives.indices
-    pairs = torch.stack([labels, rows])  # (2, P)
-    labels, rows = torch.unique(pairs, dim=1).unbind() if pairs.numel() else pairs.unbind()
-    return rows, labels
+    B = len(positives.indptr) - 1
+    keys = torch.unique(positives.indices * B + rows_of(positives))  # (P',) ascending
+    return keys % B, keys // B

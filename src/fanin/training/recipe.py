@@ -205,7 +205,7 @@ class Recipe(Section):
                 "inputs than there are; lower the one or raise the other"
             )
         chosen = {
-            f"{name}@{k}" for name in ("P", "nDCG", "recall", "PSP", "PSnDCG", "coverage") for k in self.evaluation.ks
+            f"{name}@{k}" for name in ("P", "nDCG", "R", "PSP", "PSnDCG", "coverage") for k in self.evaluation.ks
         }
         if self.training.select_by not in chosen:
             raise ValueError(

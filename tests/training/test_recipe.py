@@ -1,0 +1,123 @@
+"""Recipes: defaults, extension, single settings, and every way to get one wrong."""
+
+import pytest
+
+from fanin.errors import ConfigError
+from fanin.kernels.spec import SGD, AdamW
+from fanin.training.recipe import DenseSection, Recipe, SparseSection
+from fanin.training.recipe_files import load_recipe, recipe_from_values, recipe_text, shipped_recipes
+
+
+@pytest.mark.parametrize("name", shipped_recipes())
+def test_every_shipped_recipe_is_valid_and_survives_its_own_text(name, tmp_path):
+    recipe = load_recipe(name)
+    path = tmp_path / "again.yaml"
+    path.write_text(recipe_text(recipe), encoding="utf-8")
+    assert load_recipe(path) == recipe
+
+
+def test_dense_twin_differs_in_the_classifier_alone():
+    sparse, dense = load_recipe("default"), load_recipe("dense")
+    assert isinstance(sparse.classifier, SparseSection)
+    assert isinstance(dense.classifier, DenseSection)
+    assert sparse.model_dump(exclude={"classifier"}) == dense.model_dump(exclude={"classifier"})
+
+
+def test_extending_changes_what_is_named_and_keeps_the_rest(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("extends: default\nclassifier:\n  fan_in: 7\n", encoding="utf-8")
+    base, mine = load_recipe("default"), load_recipe(path)
+    assert mine.classifier.fan_in == 7
+    assert mine.model_copy(update={"classifier": base.classifier}) == base
+
+
+def test_another_kind_replaces_the_whole_section(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("extends: default\nclassifier:\n  kind: dense\n", encoding="utf-8")
+    assert load_recipe(path).classifier == DenseSection()
+
+
+def test_set_parses_yaml_values():
+    recipe = load_recipe("default", ["classifier.rewiring=null", "evaluation.ks=[1, 10]", "training.select_by=P@10"])
+    assert recipe.classifier.rewiring is None
+    assert recipe.evaluation.ks == (1, 10)
+
+
+def test_scientific_notation_without_a_dot_is_a_number(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("encoder:\n  optimizer:\n    learning_rate: 1e-3\n", encoding="utf-8")
+    assert load_recipe(path).encoder.optimizer.learning_rate == 1e-3
+
+
+def test_updates_are_built_with_the_step_s_learning_rate():
+    values = {"classifier": {"update": {"kind": "sgd", "momentum": 0.9}}}
+    assert recipe_from_values(values, "test").classifier.update.at(0.5) == SGD(0.5, momentum=0.9)
+    assert Recipe().classifier.update.at(0.25) == AdamW(0.25)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (["classifier.fanin=3"], "'classifier.fanin' (did you mean 'fan_in'?)"),
+        (["trainings.epochs=3"], "'trainings' (did you mean 'training'?)"),
+        (["classifier.rewiring.fration=0.1"], "did you mean 'fraction'?"),
+        (["training.epochs=many"], "training.epochs"),
+        (["training.epochs=0"], "training.epochs"),
+        (["classifier.kind=bottleneck"], "'sparse', 'dense'"),
+        (["encoder.out_features=16", "classifier.fan_in=17"], "fan_in is 17 and encoder.out_features only 16"),
+        (["training.select_by=accuracy"], "must be one of"),
+        (["classifier.update.momentum=0.9"], "momentum belongs to kind sgd"),
+        (["encoder.optimizer.learning_rate=.nan"], "learning_rate"),
+        (["classifier.fan_in"], "write section.key=value"),
+        (["a..b=1"], "write section.key=value"),
+        (["classifier.fan_in=[1"], "not plain YAML"),
+        (["classifier=3"], "classifier"),
+    ],
+)
+def test_wrong_settings_are_named(settings, message):
+    with pytest.raises(ConfigError) as caught:
+        load_recipe("default", settings)
+    assert message in str(caught.value)
+
+
+def test_all_mistakes_are_reported_at_once():
+    with pytest.raises(ConfigError) as caught:
+        load_recipe("default", ["training.epochs=0", "classifier.fan=3", "encoder.dropout=1.5"])
+    for part in ("training.epochs", "'classifier.fan'", "encoder.dropout"):
+        assert part in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("!!python/object/apply:os.system ['true']", "not plain YAML"),
+        ("training: {epochs: 1}\ntraining: {epochs: 2}", "stands twice"),
+        ("- a\n- b", "must be a mapping"),
+        ("training: [", "not plain YAML"),
+        ("extends: defalt", "extends 'defalt'"),
+        ("extends: [default]", "extends"),
+        ("1: 2", "must be a mapping"),
+        ("? [a]\n: b", "not plain YAML"),
+    ],
+)
+def test_wrong_files_are_refused(text, message, tmp_path):
+    path = tmp_path / "wrong.yaml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigError, match="wrong.yaml") as caught:
+        load_recipe(path)
+    assert message in str(caught.value)
+
+
+def test_missing_and_unreadable_files(tmp_path):
+    with pytest.raises(ConfigError, match="did you mean 'default'"):
+        load_recipe("defualt")
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load_recipe(tmp_path / "missing.yaml")
+    (tmp_path / "latin.yaml").write_bytes(b"training: \xff")
+    with pytest.raises(ConfigError, match="UTF-8"):
+        load_recipe(tmp_path / "latin.yaml")
+
+
+def test_recipes_are_frozen():
+    with pytest.raises(ValueError, match="frozen"):
+        load_recipe().training.epochs = 3
