@@ -9,7 +9,6 @@ from torch import nn
 
 from fanin.classifier.sparse import SparseLinear
 from fanin.errors import CheckpointError, ConfigError
-from fanin.kernels.dispatch import compiled_core_obstacle
 
 
 def _as_linear(layer):
@@ -166,9 +165,7 @@ def test_mistake_02_index_sets_are_drawn_without_replacement():
     assert (index.diff(dim=1) > 0).all()
 
 
-def test_a_seed_means_the_same_layer_on_every_backend():
-    if compiled_core_obstacle() is not None:
-        pytest.skip("there is only one backend here")
+def test_a_seed_means_the_same_layer_on_every_backend(compiled_core):
     layers = [SparseLinear(100, 40, 7, seed=6, backend=name) for name in ("reference", "cpu")]
     assert torch.equal(layers[0].index, layers[1].index)
     assert torch.equal(layers[0].weight, layers[1].weight)

@@ -20,7 +20,7 @@ def test_possible_shapes_pass():
 
 
 def test_a_bad_set_far_down_is_named():
-    index = torch.arange(3, dtype=torch.uint16).repeat(70_000, 1)
+    index = torch.arange(3).to(torch.uint16).repeat(70_000, 1)
     check_index(index, (70_000, 3), 3)
     spoiled = index.to(torch.int32)
     spoiled[69_999] = torch.tensor([2, 0, 2])
