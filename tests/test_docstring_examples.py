@@ -1,0 +1,21 @@
+"""The examples in docstrings run and show what the code does."""
+
+import doctest
+import pkgutil
+from importlib import import_module
+
+import pytest
+
+import fanin
+from fanin.errors import BackendError
+
+MODULES = [module.name for module in pkgutil.walk_packages(fanin.__path__, "fanin.")]
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_examples(name):
+    try:
+        module = import_module(name)
+    except BackendError as error:
+        pytest.skip(str(error))  # the compiled core is absent
+    assert doctest.testmod(module).failed == 0
