@@ -12,6 +12,8 @@ from fanin.kernels.dispatch import compiled_core_obstacle
 from fanin.kernels.reference import ReferenceBackend
 from fanin.kernels.spec import SGD, Loss, Positives, SparseWeights, index_dtype
 
+pytest_plugins = ["planted"]  # tests/planted.py
+
 settings.register_profile("fanin", deadline=None, derandomize=True, database=None, max_examples=30)
 settings.load_profile("fanin")
 torch.set_num_threads(1)  # the arrays here are tiny; tests that are about threads ask for more
@@ -44,18 +46,36 @@ def compiled_core():
     require_compiled_core()
 
 
+class _Threaded:
+    """A backend whose operations, and nothing around them, see a number of threads."""
+
+    def __init__(self, backend, threads):
+        self._backend, self._threads = backend, threads
+
+    def __getattr__(self, name):
+        value = getattr(self._backend, name)
+        if not callable(value):
+            return value
+
+        def call(*args, **options):
+            torch.set_num_threads(self._threads)
+            try:
+                return value(*args, **options)
+            finally:
+                torch.set_num_threads(1)
+
+        return call
+
+
 @pytest.fixture(scope="module")
 def backend(request):
     """Every backend; the compiled one with 1 and with 2 threads."""
     if request.param == "reference":
-        yield ReferenceBackend()
-        return
+        return ReferenceBackend()
     require_compiled_core()
     from fanin.kernels.cpu import CpuBackend
 
-    torch.set_num_threads(int(request.param.split("-")[1]))
-    yield CpuBackend()
-    torch.set_num_threads(1)
+    return _Threaded(CpuBackend(), int(request.param.split("-")[1]))
 
 
 @pytest.fixture(scope="module")

@@ -71,6 +71,7 @@ class BagEncoder(nn.Module):
     """
 
     table: Tensor
+    token_weights: Tensor
 
     def __init__(
         self,
@@ -101,6 +102,7 @@ class BagEncoder(nn.Module):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.register_buffer("table", torch.randn(vocabulary_size, embedding_dim).mul_(embedding_dim**-0.5))
+            self.register_buffer("token_weights", torch.ones(vocabulary_size))
             self.norm = nn.LayerNorm(embedding_dim)
             same = embedding_dim == out_features
             self.project: nn.Module = nn.Identity() if same else nn.Linear(embedding_dim, out_features)
@@ -128,7 +130,9 @@ class BagEncoder(nn.Module):
         """
         tokens, bags, offsets = self._drop_tokens(tokens.long(), offsets)
         lengths = offsets.diff()  # (B,)
-        weights = lengths.clamp(min=1).to(self.table.dtype).rsqrt()[bags]  # (N,)
+        raw = self.token_weights[tokens]  # (N,)
+        squares = torch.zeros(lengths.shape[0], dtype=raw.dtype).index_add_(0, bags, raw * raw)  # (B,)
+        weights = raw * squares.clamp_min(torch.finfo(raw.dtype).tiny).rsqrt()[bags]  # (N,)
         output = embedding_bag(
             tokens, self.table, offsets, mode="sum", per_sample_weights=weights, include_last_offset=True
         )
@@ -137,6 +141,17 @@ class BagEncoder(nn.Module):
             self._bags = _Bags(tokens, bags, weights, output.requires_grad_())
         x: Tensor = self.dropout(self.final_norm(self.mlp(self.project(self.norm(output)))))
         return x
+
+    @torch.no_grad()
+    def weigh_by_rarity(self, counts: Tensor, texts: int) -> None:
+        """Weigh tokens by inverse document frequency, log(texts / (1 + count)), at least 0.1 (Sparck Jones, 1972).
+
+        Args:
+            counts: (V,) how often each token stands in the training texts.
+            texts: how many training texts there are.
+        """
+        assert counts.shape == self.token_weights.shape, "one count a token"
+        self.token_weights.copy_(torch.log(texts / (1.0 + counts)).clamp_min(0.1))
 
     def dense_parameters(self) -> list[nn.Parameter]:
         """All parameters but the table."""

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from fanin.training.recipe import Recipe, TokenizerSection
 
 SCORING_BATCH = 1024
+_COUNT_BLOCK = 1 << 22
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,14 @@ class PreparedData:
     def test_batches(self) -> Batches:
         """The test rows in order; there must be a test split."""
         return Batches(self.store.split("test"), SCORING_BATCH, shuffle=False)
+
+    def token_counts(self) -> NDArray[np.int64]:
+        """How often each token stands in the training texts, (V,)."""
+        tokens = self.store.split("train").tokens
+        counts = np.zeros(self.tokenizer.vocabulary_size, dtype=np.int64)
+        for start in range(0, len(tokens), _COUNT_BLOCK):
+            counts += np.bincount(tokens[start : start + _COUNT_BLOCK], minlength=len(counts))
+        return counts
 
     def train_counts(self) -> NDArray[np.int64]:
         """Training points of each label among the rows trained on, (L,)."""

@@ -57,6 +57,7 @@ class EncoderSection(Section):
     Attributes:
         kind: "bag", the bag of embeddings.
         out_features: D.
+        rarity_weights: weigh tokens by inverse document frequency instead of equally.
         optimizer: schedule of the dense parameters (AdamW).
         weight_decay: of the dense parameters' matrices.
         table: schedule of the embedding table.
@@ -66,6 +67,7 @@ class EncoderSection(Section):
     kind: Literal["bag"] = "bag"
     out_features: Count = 512
     embedding_dim: Count = 256
+    rarity_weights: bool = True
     blocks: Annotated[int, Field(ge=0)] = 1
     block_width: Count = 1024
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.3

@@ -60,6 +60,8 @@ class Trainer:
         self._total_steps = len(self._batches) * recipe.training.epochs
         counts, points = data.train_counts(), len(data.train_rows)
         self._encoder = build_encoder(recipe.encoder, data.tokenizer.vocabulary_size, mix_seed(seed, 1))
+        if recipe.encoder.rarity_weights:
+            self._encoder.weigh_by_rarity(torch.from_numpy(data.token_counts()), len(data.store.split("train")))
         self._classifier = build_classifier(
             recipe.classifier, recipe.encoder.out_features, counts, points, mix_seed(seed, 2)
         )
