@@ -37,6 +37,7 @@ def core(monkeypatch):
         monkeypatch.setitem(sys.modules, "fanin.kernels.cpu", module)
 
     monkeypatch.delenv(dispatch.VARIABLE, raising=False)
+    monkeypatch.delenv(dispatch.INSTRUCTION_SET_VARIABLE, raising=False)
     install(_StandIn)
     yield install
     forget()
@@ -107,6 +108,14 @@ def test_without_the_compiled_core_asking_for_it_raises(core, monkeypatch):
     monkeypatch.setenv(dispatch.VARIABLE, "cpu")
     with pytest.raises(BackendError, match=r"FANIN_BACKEND asks for the cpu backend, but the compiled core is missing"):
         dispatch.choose(CPU, torch.float32)
+
+
+def test_an_instruction_set_that_cannot_be_had_raises(core, monkeypatch):
+    core(_Uncompiled)
+    monkeypatch.setenv(dispatch.INSTRUCTION_SET_VARIABLE, "avx512")
+    with pytest.raises(BackendError, match="the compiled core is missing"):
+        dispatch.choose(CPU, torch.float32)
+    assert dispatch.choose(CPU, torch.float32, "reference").backend.name == "reference"
 
 
 def test_asking_for_the_reference_needs_no_core_and_no_warning(core):

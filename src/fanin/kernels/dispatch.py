@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 BACKENDS = ("reference", "cpu")
 VARIABLE = "FANIN_BACKEND"
+INSTRUCTION_SET_VARIABLE = "FANIN_CPU_ISA"
 
 
 class Choice(NamedTuple):
@@ -39,7 +40,7 @@ def choose(device: torch.device, dtype: torch.dtype, requested: str | None = Non
         requested: "reference", "cpu", or None for the environment variable FANIN_BACKEND, else the fastest.
 
     Raises:
-        BackendError: the name is unknown, or the requested backend cannot serve these tensors.
+        BackendError: the name is unknown, or the requested backend or instruction set (FANIN_CPU_ISA) cannot serve.
 
     >>> choose(torch.device("cpu"), torch.float64).backend.name
     'reference'
@@ -76,7 +77,10 @@ def _cpu_obstacle(device: torch.device, dtype: torch.dtype) -> str | None:
         return f"the compiled core works on the CPU and the tensors are on {device}"
     if dtype is not torch.float32:
         return f"the compiled core computes in float32 and the tensors are {str(dtype).removeprefix('torch.')}"
-    return compiled_core_obstacle()
+    obstacle = compiled_core_obstacle()
+    if obstacle is not None and os.environ.get(INSTRUCTION_SET_VARIABLE):
+        raise BackendError(obstacle)  # an instruction set was asked for, which only the compiled core has
+    return obstacle
 
 
 @cache

@@ -1,0 +1,51 @@
+"""The compiled core's arithmetic on every instruction set of this machine; a process uses one from start to end."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ARITHMETIC = (
+    "forward or gradients or train_step or error_is or easy or extreme or non_finite or nan_weight or topk_of_any"
+)
+RUN = """
+import sys, pytest
+from fanin.errors import BackendError
+try:
+    from fanin.kernels.cpu import CpuBackend
+    print("runs on", CpuBackend().instruction_set)
+except BackendError as error:
+    sys.exit(f"refused: {error}")
+sys.exit(pytest.main(sys.argv[1:]))
+"""
+
+
+def _suite(name, *arguments):
+    """Run the behavioural suite with an instruction set forced; without arguments, only ask for it."""
+    return subprocess.run(
+        [sys.executable, "-c", RUN, *arguments],
+        env={**os.environ, "FANIN_CPU_ISA": name},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("name", ["avx512", "avx2", "portable"])
+def test_arithmetic(compiled_core, name):
+    suite = str(Path(__file__).with_name("test_backends.py"))
+    done = _suite(name, suite, "-k", f"cpu-1-thread and ({ARITHMETIC})", "-p", "no:cacheprovider", "-x")
+    if "not supported by this processor" in done.stderr:
+        pytest.skip(done.stderr.strip())
+    assert f"runs on {name}" in done.stdout, done.stderr
+    assert done.returncode == 0, done.stdout
+    assert " passed" in done.stdout
+    assert "skipped" not in done.stdout
+
+
+def test_an_unknown_instruction_set_is_refused(compiled_core):
+    done = _suite("mmx", "--version")
+    assert done.returncode == 1
+    assert "refused: the environment variable FANIN_CPU_ISA names the instruction set 'mmx'" in done.stderr
