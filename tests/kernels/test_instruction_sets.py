@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-ARITHMETIC = (
-    "forward or gradients or train_step or error_is or easy or extreme or non_finite or nan_weight or topk_of_any"
-)
+ARITHMETIC = "forward or gradients or train_step or error_is or easy or extreme or non_finite or nan_weight or of_any"
+WIDE = "65536 or 65537 or 70001"  # what these add is indices, the same code on every instruction set
 RUN = """
 import sys, pytest
 from fanin.errors import BackendError
@@ -35,8 +34,14 @@ def _suite(name, *arguments):
 
 @pytest.mark.parametrize("name", ["avx512", "avx2", "portable"])
 def test_arithmetic(compiled_core, name):
+    from fanin.kernels.cpu import CpuBackend
+
+    if CpuBackend().instruction_set == name:
+        pytest.skip("this process runs on it, so the rest of the suite tests it")
     suite = str(Path(__file__).with_name("test_backends.py"))
-    done = _suite(name, suite, "-k", f"cpu-1-thread and ({ARITHMETIC})", "-p", "no:cacheprovider", "-x")
+    done = _suite(
+        name, suite, "-k", f"cpu-1-thread and ({ARITHMETIC}) and not ({WIDE})", "-p", "no:cacheprovider", "-x"
+    )
     if "not supported by this processor" in done.stderr:
         pytest.skip(done.stderr.strip())
     assert f"runs on {name}" in done.stdout, done.stderr
