@@ -9,7 +9,7 @@ import pytest
 import fanin
 from fanin.errors import BackendError
 
-MODULES = [module.name for module in pkgutil.walk_packages(fanin.__path__, "fanin.")]
+MODULES = [module.name for module in pkgutil.walk_packages(fanin.__path__, "fanin.") if "__main__" not in module.name]
 
 
 @pytest.mark.parametrize("name", MODULES)

@@ -92,6 +92,17 @@ def test_the_gradient_of_the_fused_step_trains_what_lies_below(make, make_positi
     torch.testing.assert_close(encoder.weight.grad, expected)
 
 
+def test_strided_arrays_are_as_good(make, make_positives):
+    (x, positives), update = _batches(make_positives, 1)[0], SGD(0.1)
+    strided = Positives(*(array.repeat_interleave(2)[::2] for array in positives))
+    wide = x.repeat_interleave(2, dim=1)[:, ::2]
+    value, dx = make().train_step(x, positives, Loss.BCE, update)
+    strided_value, strided_dx = make().train_step(wide, strided, Loss.BCE, update)
+    assert value == strided_value
+    assert torch.equal(dx, strided_dx)
+    assert torch.equal(make().topk(x, 3, positives)[1], make().topk(wide, 3, strided)[1])
+
+
 def test_topk_is_that_of_forward(make, make_positives):
     layer, (x, positives) = make(), _batches(make_positives, 1)[0]
     logits = layer(x).detach()

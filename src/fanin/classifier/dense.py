@@ -71,7 +71,7 @@ class DenseLinear(Classifier):
         self, x: Tensor, positives: Positives, loss: Loss, update: Update, *, weight: float = 1.0
     ) -> tuple[float, Tensor]:
         """One fused step; see :meth:`Classifier.train_step`."""
-        x, moments, scale = self._begin_step(x, positives, update, weight)
+        x, positives, moments, scale = self._begin_step(x, positives, update, weight)
         rows, labels = sorted_by_label(positives)
         bounds = torch.arange(0, self.out_features + self.chunk_size, self.chunk_size, device=labels.device)
         cuts = torch.searchsorted(labels, bounds).tolist()
@@ -99,7 +99,8 @@ class DenseLinear(Classifier):
     @torch.no_grad()
     def topk(self, x: Tensor, k: int, exclude: Positives | None = None) -> tuple[Tensor, Tensor]:
         """The k best labels a row; see :meth:`Classifier.topk`."""
-        x = self._checked_input(x) if exclude is None else self._checked(x, exclude)
+        x = self._checked_input(x)
+        exclude = None if exclude is None else self._checked_positives(exclude, len(x))
         best = StreamingTopK(len(x), self._checked_k(k), x)
         for start in range(0, self.out_features, self.chunk_size):
             inside = slice(start, min(start + self.chunk_size, self.out_features))

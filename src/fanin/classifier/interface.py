@@ -9,14 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from fanin.errors import CheckpointError, ConfigError
-from fanin.kernels.spec import Moments, moment_count
+from fanin.kernels.spec import Moments, Positives, moment_count
 from fanin.kernels.updates import zero_moments
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Self
 
-    from fanin.kernels.spec import Loss, Positives, Update
+    from fanin.kernels.spec import Loss, Update
 
 
 class Classifier(nn.Module, ABC):
@@ -124,9 +124,10 @@ class Classifier(nn.Module, ABC):
 
     def _begin_step(
         self, x: Tensor, positives: Positives, update: Update, weight: float
-    ) -> tuple[Tensor, Moments, float]:
-        """The checked input, the update's state (made on first use) and the scale of a step, which is counted."""
-        x = self._checked(x, positives)
+    ) -> tuple[Tensor, Positives, Moments, float]:
+        """The checked batch, the update's state (made on first use) and the scale of a step, which is counted."""
+        x = self._checked_input(x)
+        positives = self._checked_positives(positives, len(x))
         if not len(x):
             raise ConfigError("train_step got a batch of no rows; leave such a batch out")
         if self._moments is None:
@@ -139,16 +140,15 @@ class Classifier(nn.Module, ABC):
                 f"{type(update).__name__} needs {moment_count(update)}; keep one kind of update for a whole training"
             )
         self.steps += 1
-        return x, self._moments, weight / len(x)
+        return x, positives, self._moments, weight / len(x)
 
-    def _checked(self, x: Tensor, positives: Positives) -> Tensor:
-        """The input as the kernels want it, after a check of everything a kernel takes on trust."""
-        x = self._checked_input(x)
+    def _checked_positives(self, positives: Positives, rows: int) -> Positives:
+        """Positives as the kernels want them, after a check of everything a kernel takes on trust."""
         indptr, indices = positives
         if indptr.dtype != torch.int64 or indices.dtype != torch.int64:
             raise ConfigError(f"positives are {indptr.dtype} and {indices.dtype}; both arrays must be torch.int64")
-        if len(indptr) != len(x) + 1:
-            raise ConfigError(f"positives.indptr has {len(indptr)} entries for {len(x)} rows; it needs {len(x) + 1}")
+        if len(indptr) != rows + 1:
+            raise ConfigError(f"positives.indptr has {len(indptr)} entries for {rows} rows; it needs {rows + 1}")
         if int(indptr[0]) != 0 or int(indptr[-1]) != len(indices) or bool((indptr.diff() < 0).any()):
             raise ConfigError("positives.indptr must start at 0, never fall, and end at len(positives.indices)")
         if len(indices) and not 0 <= int(indices.min()) <= int(indices.max()) < self.out_features:
@@ -156,7 +156,7 @@ class Classifier(nn.Module, ABC):
                 f"positives.indices hold labels from {int(indices.min())} to {int(indices.max())}; this layer has "
                 f"labels 0 to {self.out_features - 1}"
             )
-        return x
+        return Positives(indptr.contiguous(), indices.contiguous())
 
     def _checked_input(self, x: Tensor) -> Tensor:
         if x.ndim != 2:

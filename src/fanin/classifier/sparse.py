@@ -97,14 +97,15 @@ class SparseLinear(Classifier):
         self, x: Tensor, positives: Positives, loss: Loss, update: Update, *, weight: float = 1.0
     ) -> tuple[float, Tensor]:
         """One fused step; see :meth:`Classifier.train_step`."""
-        x, moments, scale = self._begin_step(x, positives, update, weight)
+        x, positives, moments, scale = self._begin_step(x, positives, update, weight)
         return self._backend().train_step(
             self._weights(), moments, x, positives, loss=loss, update=update, step=self.steps, scale=scale
         )
 
     def topk(self, x: Tensor, k: int, exclude: Positives | None = None) -> tuple[Tensor, Tensor]:
         """The k best labels a row; see :meth:`Classifier.topk`."""
-        x = self._checked_input(x) if exclude is None else self._checked(x, exclude)
+        x = self._checked_input(x)
+        exclude = None if exclude is None else self._checked_positives(exclude, len(x))
         return self._backend().topk(self._weights(), x, self._checked_k(k), exclude)
 
     def rewire(self, prune: Prune, seed: int) -> Tensor:
