@@ -1,0 +1,77 @@
+"""``fanin inspect``: what a model is made of."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from fanin.cli.options import Json, Run
+from fanin.cli.output import megabytes, write_json, write_table
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def inspect_model(run: Run, json: Json = False) -> None:
+    """Show what a model is made of.
+
+    Parameters, density, bytes by part, how many labels read each feature, label counts, and the recipe.
+    """
+    from fanin.cli.model_facts import model_facts
+    from fanin.training.run_folder import model_folder
+
+    folder = model_folder(run)
+    facts = model_facts(folder) | {"recipe": _recipe(run)}
+    if json:
+        write_json({"model": str(folder), **facts})
+    else:
+        _write_tables(facts)
+
+
+def _recipe(run: Path) -> dict[str, Any] | None:
+    """The resolved recipe, None for a model folder that is not in a run folder."""
+    from fanin.training.recipe_files import load_recipe
+    from fanin.training.run_folder import RECIPE
+
+    path = run / RECIPE
+    return load_recipe(path).model_dump(mode="json") if path.is_file() else None
+
+
+def _write_tables(facts: dict[str, Any]) -> None:
+    classifier, labels, use = facts["classifier"], facts["labels"], facts["labels_reading_a_feature"]
+    shape = [f"{classifier['kind']}, {classifier['in_features']:,} features, {classifier['out_features']:,} labels"]
+    if classifier["kind"] == "sparse":
+        shape.append(f"fan-in {classifier['fan_in']}, group size {classifier['group_size']}")
+    sizes = [(f"classifier {part}", megabytes(size)) for part, size in facts["classifier_bytes"].items()]
+    files = [(name, megabytes(size)) for name, size in facts["file_bytes"].items()]
+    write_table(
+        None,
+        [("classifier", ", ".join(shape)), ("density", f"{facts['density']:.2%}"), ("loss", facts["loss"])],
+        [(f"parameters of the {part}", f"{count:,}") for part, count in facts["parameters"].items()],
+        [("classifier in memory", megabytes(sum(facts["classifier_bytes"].values()))), *sizes],
+        [("model on disk", megabytes(sum(facts["file_bytes"].values()))), *files],
+        [
+            ("labels reading a feature", f"{use['least']:,} / {use['median']:,.0f} / {use['most']:,} (min/median/max)"),
+            ("features that no label reads", f"{use['unused_features']:,}"),
+        ],
+        [
+            ("training points", f"{facts['train_points']:,}"),
+            ("labels without training points", f"{labels['without_training_points']:,}"),
+            ("head / middle / tail labels", f"{labels['head']:,} / {labels['middle']:,} / {labels['tail']:,}"),
+        ],
+        _recipe_rows(facts["recipe"]),
+    )
+
+
+def _recipe_rows(recipe: dict[str, Any] | None) -> list[tuple[str, str]]:
+    if recipe is None:
+        return []
+    training, classifier, encoder = recipe["training"], recipe["classifier"], recipe["encoder"]
+    rewiring = classifier.get("rewiring")
+    rows = [
+        ("training", f"{training['epochs']} epochs, batches of {training['batch_size']}, seed {training['seed']}"),
+        ("classifier's update", f"{classifier['update']['kind']}, rate {classifier['schedule']['learning_rate']:g}"),
+        ("encoder", f"{encoder['kind']}, embeddings of {encoder['embedding_dim']}, {encoder['blocks']} blocks"),
+    ]
+    if rewiring is not None:
+        rows.append(("rewiring", f"{rewiring['fraction']:.0%} every {rewiring['interval']} steps"))
+    return rows

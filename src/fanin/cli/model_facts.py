@@ -1,0 +1,76 @@
+"""What a model is made of, in numbers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fanin.classifier.sparse import SparseLinear
+from fanin.evaluation.label_groups import GROUP_NAMES, label_groups
+from fanin.model_files import load_model
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from fanin.classifier.interface import Classifier
+
+
+def feature_use(classifier: Classifier) -> NDArray[np.int64]:
+    """How many labels read each feature, (D,)."""
+    D, L = classifier.in_features, classifier.out_features
+    if not isinstance(classifier, SparseLinear):
+        return np.full(D, L)
+    index = classifier.index.numpy()  # (S, F)
+    readers = np.zeros(D, np.int64)
+    for start in range(0, len(index), 65_536):  # bincount makes an int64 copy of what it counts
+        readers += np.bincount(index[start : start + 65_536].ravel(), minlength=D)
+    readers *= classifier.group_size
+    readers[index[-1]] -= len(index) * classifier.group_size - L  # the last group may be short
+    return readers
+
+
+def model_facts(folder: Path) -> dict[str, Any]:
+    """Parameters, density, bytes by part, the use of the features and the labels of a model, as values for JSON.
+
+    Raises:
+        CheckpointError: the model folder is missing, damaged or of another version.
+    """
+    model = load_model(folder)
+    classifier, counts = model.classifier, model.train_counts
+    settings = classifier.settings()
+    readers = feature_use(classifier)
+    fan_in = settings.get("fan_in", classifier.in_features)
+    groups = np.bincount(label_groups(counts), minlength=len(GROUP_NAMES))
+    return {
+        "classifier": {"kind": "sparse" if "fan_in" in settings else "dense", **settings},
+        "encoder": dict(model.encoder.settings),
+        "loss": model.loss.value,
+        "density": fan_in / classifier.in_features,
+        "parameters": {
+            "encoder": sum(parameter.numel() for parameter in model.encoder.parameters()),
+            "classifier": sum(parameter.numel() for parameter in classifier.parameters()),
+        },
+        "classifier_bytes": classifier.nbytes(),
+        "file_bytes": {
+            path.relative_to(folder).as_posix(): path.stat().st_size
+            for path in sorted(folder.rglob("*"))
+            if path.is_file()
+        },
+        "labels_reading_a_feature": {
+            "least": int(readers.min()),
+            "median": float(np.median(readers)),
+            "most": int(readers.max()),
+            "unused_features": int((readers == 0).sum()),
+        },
+        "labels": {
+            "count": len(counts),
+            "without_training_points": int((counts == 0).sum()),
+            "most_training_points": int(counts.max()),
+            "median_training_points": float(np.median(counts)),
+            **{name: int(groups[i]) for i, name in enumerate(GROUP_NAMES)},
+        },
+        "train_points": model.train_points,
+    }

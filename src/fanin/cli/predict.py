@@ -1,0 +1,79 @@
+"""``fanin predict``."""
+
+from __future__ import annotations
+
+import sys
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from fanin.cli.options import Run
+from fanin.cli.output import write_json, write_line
+from fanin.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from fanin.model import Prediction
+
+
+def predict(
+    run: Run,
+    source: Annotated[str | None, typer.Argument(metavar="[-]", help="Read texts from standard input.")] = None,
+    texts: Annotated[
+        list[str] | None, typer.Option("--text", metavar="TEXT", help="A text to predict for. Repeatable.")
+    ] = None,
+    file: Annotated[Path | None, typer.Option("--file", metavar="FILE", help="A file with a text a line.")] = None,
+    k: Annotated[int, typer.Option("-k", min=1, help="How many labels a text.")] = 5,
+    json: Annotated[
+        bool, typer.Option("--json", help="Print JSON lines: the text and its predictions, best first.")
+    ] = False,
+) -> None:
+    """Predict the labels of texts.
+
+    Scores are probabilities where the model was trained with the loss "bce", else raw scores.
+    """
+    from fanin.model_files import load_model
+    from fanin.training.run_folder import model_folder
+
+    blocks = _blocks(texts or [], file, source)
+    model = load_model(model_folder(run))
+    for block in blocks:
+        for text, predictions in zip(block, model.predict_stream(block, k), strict=True):
+            if json:
+                _write_json_line(text, predictions)
+            else:
+                _write_lines(text, predictions)
+        sys.stdout.flush()  # a process that feeds us texts may be waiting for these answers
+
+
+def _blocks(texts: Sequence[str], file: Path | None, source: str | None) -> Iterator[Sequence[str]]:
+    from fanin.cli.text_input import file_texts, standard_input_texts
+
+    if source not in (None, "-"):
+        raise ConfigError(f"unexpected argument {source!r}; give texts with --text, --file or - for standard input")
+    if not texts and file is None and source is None:
+        raise ConfigError("no texts to predict for; give --text TEXT, --file FILE, or - for standard input")
+    for number, text in enumerate(texts, 1):
+        if any("\ud800" <= character <= "\udfff" for character in text):
+            raise ConfigError(f"--text number {number}: the text is not UTF-8; save it in a UTF-8 file and use --file")
+    parts: list[Iterable[Sequence[str]]] = [[texts]] if texts else []
+    if file is not None:
+        parts.append(file_texts(file))
+    if source == "-":
+        parts.append(standard_input_texts())
+    return chain.from_iterable(parts)
+
+
+def _write_json_line(text: str, predictions: Iterable[Prediction]) -> None:
+    # Six digits are what float32 holds.
+    ranked = [{"label": prediction.label, "score": float(f"{prediction.score:.6g}")} for prediction in predictions]
+    write_json({"text": text, "predictions": ranked}, indent=None)
+
+
+def _write_lines(text: str, predictions: Iterable[Prediction]) -> None:
+    write_line(text)
+    for prediction in predictions:
+        write_line(f"  {prediction.score:8.4f}  {prediction.label}")
