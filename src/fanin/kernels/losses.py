@@ -45,16 +45,15 @@ def loss_and_gradient_inplace(loss: Loss, logits: Tensor, rows: Tensor, columns:
         rows: (P,) rows of the relevant pairs, each pair once.
         columns: (P,) their columns.
     """
-    relevant = logits[rows, columns]  # (P,)
+    # The loss of a relevant pair at z is that of an irrelevant one at -z; turning those logits round before, and their
+    # gradients after, treats all pairs alike and leaves no difference of large numbers.
+    logits[rows, columns] *= -1
     if loss is Loss.BCE:
-        value = functional.softplus(logits).sum() - relevant.sum()
+        value = functional.softplus(logits).sum()
         logits.sigmoid_()
-        logits[rows, columns] -= 1
-        return value.item()
-    as_negatives = (1 + relevant).clamp_min(0)
-    margin = (1 - relevant).clamp_min(0)
-    logits.add_(1).clamp_min_(0)
-    value = logits.square().sum() + (margin.square() - as_negatives.square()).sum()
-    logits.mul_(2)
-    logits[rows, columns] = -2 * margin
+    else:
+        logits.add_(1).clamp_min_(0)
+        value = logits.square().sum()
+        logits.mul_(2)
+    logits[rows, columns] *= -1
     return value.item()
