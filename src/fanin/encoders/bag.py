@@ -131,7 +131,7 @@ class BagEncoder(nn.Module):
         tokens, bags, offsets = self._drop_tokens(tokens.long(), offsets)
         lengths = offsets.diff()  # (B,)
         raw = self.token_weights[tokens]  # (N,)
-        squares = torch.zeros(lengths.shape[0], dtype=raw.dtype).index_add_(0, bags, raw * raw)  # (B,)
+        squares = raw.new_zeros(lengths.shape[0]).index_add_(0, bags, raw * raw)  # (B,)
         weights = raw * squares.clamp_min(torch.finfo(raw.dtype).tiny).rsqrt()[bags]  # (N,)
         output = embedding_bag(
             tokens, self.table, offsets, mode="sum", per_sample_weights=weights, include_last_offset=True
