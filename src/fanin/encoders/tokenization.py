@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from itertools import chain, islice
 from pathlib import Path
@@ -56,7 +56,7 @@ class Tokenizer:
             ConfigError: if a setting is unknown or invalid.
         """
         chosen = TokenizerSettings.of(settings)
-        corpus = texts if isinstance(texts, Collection) else list(texts)
+        corpus = list(texts) if isinstance(texts, Iterator) else texts
         vocabulary: WordVocabulary | SubwordVocabulary
         if chosen.unit == "word":
             vocabulary = WordVocabulary.train(corpus, chosen.vocabulary_size, chosen.min_count, chosen.unknown_buckets)
