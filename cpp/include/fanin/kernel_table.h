@@ -1,0 +1,98 @@
+// What one instruction set provides: the same source (src/simd) compiled with other flags and called through this
+// table. Every function works on a contiguous range of index sets on one thread and touches no shared state.
+#pragma once
+
+#include <cstdint>
+
+#include "fanin/layer.h"
+
+namespace fanin {
+
+// Scratch memory of one thread; sizes are given by scratch_sizes() in plan.h.
+struct Scratch {
+  float* logits;           // [max(G, kMaxLanes), T]
+  float* weight_grad;      // [sets_per_block * G, padded F]
+  float* bias_grad;        // [sets_per_block * G]
+  float* inputs_by_row;    // [T, padded F]: the gathered inputs of a set, row-major
+  float* weight_by_input;  // [F, padded G]: a set's weights, transposed
+  float* rows_out;         // [T]
+};
+
+// One thread's part of an operation: the sets [first_set, end_set).
+struct Range {
+  Layer layer;
+  Tiling tiling;
+  std::int64_t first_set;
+  std::int64_t end_set;
+  std::int64_t sets_per_block;
+  Scratch scratch;
+};
+
+struct TrainTask {
+  Range range;
+  const float* x;          // packed
+  float* dx;               // packed, private to the thread, zero at the start
+  const LabelRow* positives_begin;
+  const LabelRow* positives_end;
+  Loss loss;
+  float scale;
+  UpdateRule update;
+  Moments moments;
+  double loss_sum;         // out: sum of the losses, not scaled
+};
+
+struct ForwardTask {
+  Range range;
+  const float* x;          // packed
+  float* logits;           // [B, L]
+};
+
+struct GradInputTask {
+  Range range;
+  const float* grad;       // [B, L]
+  float* dx;               // packed, private to the thread, zero at the start
+};
+
+struct GradWeightTask {
+  Range range;
+  const float* x;          // packed
+  const float* grad;       // [B, L]
+  float* dw;               // [L, F]
+};
+
+// Called with a logit above the row's threshold; returns the row's new threshold.
+using TopkInsert = float (*)(void* context, std::int64_t row, float score, std::int64_t label);
+
+struct TopkTask {
+  Range range;
+  const float* x;          // packed
+  float* thresholds;       // [tiles, T], -inf at the start, +inf for rows past B
+  TopkInsert insert;
+  void* context;
+};
+
+struct KernelTable {
+  const char* name;
+  // Packs features [first, end) of x [B, D] into packed [tiles, D, T].
+  void (*pack)(const float* x, const Tiling& tiling, std::int64_t inputs, std::int64_t first, std::int64_t end,
+               float* packed);
+  // out [B, D] = scale * sum of n packed arrays, for features [first, end).
+  void (*unpack_sum)(const float* const* packed, int n, const Tiling& tiling, std::int64_t inputs,
+                     std::int64_t first, std::int64_t end, float scale, float* out);
+  void (*train)(TrainTask& task);
+  void (*forward)(const ForwardTask& task);
+  void (*grad_input)(const GradInputTask& task);
+  void (*grad_weight)(const GradWeightTask& task);
+  void (*topk)(const TopkTask& task);
+};
+
+#if defined(FANIN_X86)
+const KernelTable& avx512_kernels();
+const KernelTable& avx2_kernels();
+#endif
+const KernelTable& portable_kernels();
+
+// Widest vector of any instruction set, in floats: paddings are multiples of it.
+constexpr std::int64_t kMaxLanes = 16;
+
+}  // namespace fanin

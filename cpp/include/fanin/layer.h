@@ -1,0 +1,57 @@
+// The plain data that the core's functions share. Shapes use the words of fanin/kernels/spec.py:
+// L labels, D inputs, B rows, F fan-in, G group size, S = ceil(L / G) index sets.
+#pragma once
+
+#include <cstdint>
+
+namespace fanin {
+
+// Views into the caller's arrays; nothing here owns memory.
+struct Layer {
+  float* weight;           // [L, F]
+  void* index;             // [S, F], uint16_t, or int32_t where wide_index
+  bool wide_index;
+  float* bias;             // [L] or null
+  std::int64_t labels;     // L
+  std::int64_t inputs;     // D
+  std::int64_t fan_in;     // F
+  std::int64_t group;      // G
+  std::int64_t sets;       // S
+};
+
+// How the rows of a batch are cut into tiles. A packed array is [tiles, D, tile_rows]: feature-major, so that
+// the rows of the batch are the vector dimension; rows past B are zero.
+struct Tiling {
+  std::int64_t rows;       // B
+  std::int64_t tile_rows;  // T: 16, 32 or 64
+  std::int64_t tiles;      // ceil(B / T)
+};
+
+// One relevant (label, row) pair; sorted by label, then row, without duplicates.
+struct LabelRow {
+  std::int64_t label;
+  std::int64_t row;
+};
+
+enum class Loss : int { bce = 0, squared_hinge = 1 };
+enum class Rule : int { sgd = 0, adamw = 1 };
+
+struct UpdateRule {
+  Rule rule;
+  float learning_rate;
+  float momentum;          // of SGD
+  float weight_decay;
+  float beta2, eps;        // of AdamW
+  float one_minus_beta1;   // rounded once, from double
+  float one_minus_beta2;
+  float step_size;         // AdamW: learning_rate / (1 - beta1^t)
+  float root_correction;   // AdamW: 1 / sqrt(1 - beta2^t)
+};
+
+// The update's state: [L, F] and [L] arrays; SGD with momentum uses the first, AdamW both, others null.
+struct Moments {
+  float* weight[2];
+  float* bias[2];
+};
+
+}  // namespace fanin

@@ -1,0 +1,40 @@
+// The operations of fanin/kernels/spec.py on plain arrays, spread over threads. Arguments are trusted to have the
+// stated shapes and index values; pairs of labels and rows are checked.
+#pragma once
+
+#include <cstdint>
+
+#include "fanin/layer.h"
+
+namespace fanin {
+
+// Relevant labels of a batch as CSR.
+struct Csr {
+  const std::int64_t* indptr;   // [B + 1]
+  const std::int64_t* indices;  // [indptr[B]]
+  std::int64_t entries;         // length of indices
+};
+
+void forward(const Layer& layer, const float* x, std::int64_t rows, float* logits, int threads);
+void grad_input(const Layer& layer, const float* grad, std::int64_t rows, float* dx, int threads);
+void grad_weight(const Layer& layer, const float* grad, const float* x, std::int64_t rows, float* dw, int threads);
+
+// Returns scale * the sum of the losses; dx is [B, D].
+// Throws std::invalid_argument where positives are not valid CSR with labels in [0, L).
+double train_step(const Layer& layer, const Moments& moments, const float* x, std::int64_t rows, const Csr& positives,
+                  Loss loss, const UpdateRule& update, float scale, float* dx, int threads);
+
+// scores [B, k] and labels [B, k]; exclude may be null. Throws as train_step does.
+void topk(const Layer& layer, const float* x, std::int64_t rows, std::int64_t k, const Csr* exclude, float* scores,
+          std::int64_t* labels, int threads);
+
+// Draws index sets [S, F] of uint16_t, or int32_t where wide; the same as drawing.draw_subset in Python.
+void draw_index(std::int64_t sets, std::int64_t fan_in, std::int64_t inputs, std::uint64_t seed, bool wide, void* index,
+                int threads);
+
+// Replaces at most `limit` slots of each set, those with the smallest scores below the threshold, and zeroes their
+// weights and moments. replaced is [S].
+void rewire(const Layer& layer, const Moments& moments, std::int64_t limit, double threshold, std::uint64_t seed,
+            std::int32_t* replaced, int threads);
+
+}  // namespace fanin

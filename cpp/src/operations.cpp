@@ -1,0 +1,53 @@
+#include "fanin/operations.h"
+
+#include <vector>
+
+#include "fanin/instruction_set.h"
+#include "parts.h"
+#include "positives.h"
+
+namespace fanin {
+
+void forward(const Layer& layer, const float* x, std::int64_t rows, float* logits, int threads) {
+  const Tiling tiling = choose_tiling(rows, layer.inputs, 1);
+  const Buffer packed = pack(layer, tiling, x, threads);
+  const Ranges ranges(layer, tiling, threads);
+  run_parts(ranges.parts(), [&](int part) { kernels().forward({ranges[part], packed.data(), logits}); });
+}
+
+void grad_input(const Layer& layer, const float* grad, std::int64_t rows, float* dx, int threads) {
+  const Tiling tiling = choose_tiling(rows, layer.inputs, 1);
+  const Ranges ranges(layer, tiling, threads);
+  InputGradients gradients(layer, tiling, ranges.parts());
+  run_parts(ranges.parts(), [&](int part) { kernels().grad_input({ranges[part], grad, gradients.zeroed(part)}); });
+  gradients.sum(1.0f, dx, threads);
+}
+
+void grad_weight(const Layer& layer, const float* grad, const float* x, std::int64_t rows, float* dw, int threads) {
+  const Tiling tiling = choose_tiling(rows, layer.inputs, 1);
+  const Buffer packed = pack(layer, tiling, x, threads);
+  const Ranges ranges(layer, tiling, threads);
+  run_parts(ranges.parts(), [&](int part) { kernels().grad_weight({ranges[part], packed.data(), grad, dw}); });
+}
+
+double train_step(const Layer& layer, const Moments& moments, const float* x, std::int64_t rows, const Csr& positives,
+                  Loss loss, const UpdateRule& update, float scale, float* dx, int threads) {
+  const std::vector<LabelRow> pairs = sorted_by_label(positives, rows, layer.labels);
+  const Tiling tiling = choose_tiling(rows, layer.inputs, 2);
+  const Buffer packed = pack(layer, tiling, x, threads);
+  const Ranges ranges(layer, tiling, threads);
+  InputGradients gradients(layer, tiling, ranges.parts());
+  std::vector<double> sums(static_cast<std::size_t>(ranges.parts()));
+  run_parts(ranges.parts(), [&](int part) {
+    TrainTask task{ranges[part],           packed.data(), gradients.zeroed(part),      pairs.data(),
+                   pairs.data() + pairs.size(), loss,          scale, update, moments, 0.0};
+    kernels().train(task);
+    sums[static_cast<std::size_t>(part)] = task.loss_sum;
+  });
+  gradients.sum(scale, dx, threads);
+  double total = 0.0;
+  for (const double sum : sums) total += sum;
+  return static_cast<double>(scale) * total;
+}
+
+}  // namespace fanin

@@ -1,0 +1,149 @@
+// Value and gradient of the losses over the logits of one label and one tile. Included by kernels.cpp only.
+//
+// All labels are first taken as irrelevant; the few relevant ones are put right afterwards, one by one.
+#pragma once
+
+#include "simd/vector.h"
+
+namespace fanin {
+namespace FANIN_ISA {
+
+// exp(a) for a <= 0, relative error below 2e-7; arguments under -87 count as -87; NaN stays NaN.
+FANIN_INLINE Vec exp_negative(Vec a) {
+  a = a < -87.0f ? splat(-87.0f) : a;
+  // 1.5 * 2^23 rounds to an integer; the 127 makes its low bits the exponent field of 2^n.
+  const float shift = 12582912.0f + 127.0f;
+  Vec shifted = a * 1.44269504f + shift;
+  Vec n = shifted - shift;
+  Vec r = (a - n * 0.693145752f) - n * 1.42860677e-6f;  // n ln 2 in two parts, the first short enough to be exact
+  Vec p = r * 0.00138367421f + 0.00837489869f;          // minimax on [-ln 2 / 2, ln 2 / 2]
+  p = p * r + 0.0416682325f;
+  p = p * r + 0.166664198f;
+  p = p * r + 0.499999911f;
+  p = p * r + 1.0f;
+  p = p * r + 1.0f;
+  Vec power = reinterpret_cast<Vec>(reinterpret_cast<VecI>(shifted) << 23);
+  return p * power;  // a product and not an addition to the exponent bits: NaN stays NaN
+}
+
+// log(1 + q) for 0 <= q < 2^100, relative error below 1e-6 also for tiny q; NaN stays NaN.
+FANIN_INLINE Vec log1p_positive(Vec q) {
+  Vec u = q + 1.0f;
+  // k: exponent of u once its mantissa lies in [sqrt(1/2), sqrt(2)).
+  VecI k = (reinterpret_cast<VecI>(u) - 0x3f3504f3) >> 23;
+  Vec power = reinterpret_cast<Vec>((127 - k) << 23);  // 2^-k
+  Vec f = q * power + (power - 1.0f);                  // (1 + q) 2^-k - 1 without rounding 1 + q; q itself for k = 0
+  f = k == 0 ? q : f;
+  Vec p = f * 0.0899339914f - 0.144457877f;  // minimax of (log1p(f) - f) / f^2
+  p = p * f + 0.148868352f;
+  p = p * f - 0.165494695f;
+  p = p * f + 0.199630097f;
+  p = p * f - 0.250026643f;
+  p = p * f + 0.333339453f;
+  p = p * f - 0.499999821f;
+  Vec fk = __builtin_convertvector(k, Vec);
+  return fk * 0.693147181f + (p * f * f + f);
+}
+
+// Sums a loss over many labels: vectors of float for a few labels at a time, a double over all of them.
+struct LossSum {
+  Vec linear{};       // BCE: sum of max(z, 0); squared hinge: sum of the squares
+  Vec product{};      // BCE: prod(1 + e^-|z|) - 1, kept in this form so that tiny e^-|z| are not rounded away
+  int vectors = 0;    // added since the last flush
+  double total = 0.0;
+
+  // Factors of `product` are at most 2, so that 64 of them stay far from overflow.
+  static constexpr int kFlushAfter = 64;
+
+  FANIN_INLINE void flush() {
+    Vec value = linear + log1p_positive(product);
+    for (int i = 0; i < kLanes; ++i) total += static_cast<double>(value[i]);
+    linear = Vec{};
+    product = Vec{};
+    vectors = 0;
+  }
+};
+
+// What one tile's rows have in common: which lanes of its vectors are rows of the batch.
+struct TileRows {
+  std::int64_t first;  // number of the tile's first row
+  std::int64_t count;  // rows of the batch in this tile
+};
+
+template <int NV>
+FANIN_INLINE VecI valid_lanes(const TileRows& rows, int vector) {
+  return lane_numbers() < static_cast<std::int32_t>(rows.count) - vector * kLanes;
+}
+
+// Replaces logits z [T] by gradients for irrelevant labels; returns their sum. `all_zero` is set where every
+// gradient is zero and every logit finite, so that backward has nothing to add.
+template <int NV>
+FANIN_INLINE float bce_gradient(float* z, const TileRows& rows, LossSum& sum) {
+  const bool full = rows.count == NV * kLanes;
+  Vec gradient_sum{};
+  Vec linear = sum.linear;
+  Vec product = sum.product;
+  for (int j = 0; j < NV; ++j) {
+    Vec logit = load(z + j * kLanes);
+    Vec positive_part = logit < 0.0f ? Vec{} : logit;
+    Vec e = exp_negative(logit < 0.0f ? logit : -logit);
+    Vec g = (logit < 0.0f ? e : splat(1.0f)) * reciprocal(1.0f + e);
+    if (__builtin_expect(!full, 0)) {
+      VecI valid = valid_lanes<NV>(rows, j);
+      positive_part = valid ? positive_part : Vec{};
+      e = valid ? e : Vec{};
+      g = valid ? g : Vec{};
+    }
+    linear += positive_part;
+    product = e * (1.0f + product) + product;
+    store(z + j * kLanes, g);
+    gradient_sum += g;
+  }
+  sum.linear = linear;
+  sum.product = product;
+  return sum_lanes(gradient_sum);
+}
+
+template <int NV>
+FANIN_INLINE float squared_hinge_gradient(float* z, const TileRows& rows, LossSum& sum, bool& all_zero) {
+  const bool full = rows.count == NV * kLanes;
+  Vec gradient_sum{};
+  VecI active{};
+  for (int j = 0; j < NV; ++j) {
+    Vec logit = load(z + j * kLanes);
+    Vec margin = logit + 1.0f;
+    // Not finite or beyond the margin; -inf too, since 0 * inf has to reach dx as NaN.
+    VecI keeps = ~((margin <= 0.0f) & (logit >= -3.4028234e38f));
+    margin = margin < 0.0f ? Vec{} : margin;
+    if (__builtin_expect(!full, 0)) {
+      VecI valid = valid_lanes<NV>(rows, j);
+      margin = valid ? margin : Vec{};
+      keeps &= valid;
+    }
+    active |= keeps;
+    sum.linear += margin * margin;
+    Vec g = margin + margin;
+    store(z + j * kLanes, g);
+    gradient_sum += g;
+  }
+  all_zero = !any(active);
+  return sum_lanes(gradient_sum);
+}
+
+// Puts one relevant pair right: z is its logit, g its gradient as an irrelevant one. Returns the change of g.
+FANIN_INLINE float make_relevant(Loss loss, float z, float& g, double& total) {
+  const float before = g;
+  if (loss == Loss::bce) {
+    total -= static_cast<double>(z);
+    g -= 1.0f;
+  } else {
+    const float wrong = z > -1.0f ? z + 1.0f : (z == z ? 0.0f : z);
+    const float margin = z < 1.0f ? 1.0f - z : (z == z ? 0.0f : z);
+    total += static_cast<double>(margin) * margin - static_cast<double>(wrong) * wrong;
+    g = -2.0f * margin;
+  }
+  return g - before;
+}
+
+}  // namespace FANIN_ISA
+}  // namespace fanin

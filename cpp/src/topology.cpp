@@ -1,0 +1,148 @@
+// Drawing and rewiring of index sets.
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <vector>
+
+#include "drawing.h"
+#include "fanin/operations.h"
+#include "threads.h"
+
+namespace fanin {
+
+namespace {
+
+int useful_parts(std::int64_t sets, int threads) {
+  constexpr std::int64_t kSetsWorthAThread = 256;
+  return static_cast<int>(std::max<std::int64_t>(1, std::min<std::int64_t>(threads, sets / kSetsWorthAThread)));
+}
+
+template <class Index>
+void draw_sets(std::int64_t sets, std::int64_t fan_in, std::int64_t inputs, std::uint64_t seed, Index* index,
+               int threads) {
+  const int parts = useful_parts(sets, threads);
+  run_parts(parts, [&](int part) {
+    SubsetDrawer drawer(seed, inputs);
+    const Share range = share(sets, part, parts);
+    for (std::int64_t set = range.first; set < range.end; ++set) {
+      const std::vector<std::int64_t>& chosen = drawer.draw(set, fan_in);
+      std::transform(chosen.begin(), chosen.end(), index + set * fan_in,
+                     [](std::int64_t value) { return static_cast<Index>(value); });
+    }
+  });
+}
+
+struct Slot {
+  double score;
+  std::int64_t number;
+};
+
+// Lower score first, the lower slot among equals.
+bool weaker(const Slot& a, const Slot& b) { return a.score < b.score || (a.score == b.score && a.number < b.number); }
+
+// Rewires one set after another; holds the scratch memory of one thread.
+template <class Index>
+class Rewirer {
+ public:
+  Rewirer(const Layer& layer, const Moments& moments, std::int64_t limit, double threshold, std::uint64_t seed)
+      : layer_(layer),
+        moments_(moments),
+        limit_(limit),
+        threshold_(threshold),
+        drawer_(seed, layer.inputs - layer.fan_in),
+        slots_(static_cast<std::size_t>(layer.fan_in)) {}
+
+  std::int32_t rewire(std::int64_t set) {
+    const std::int64_t first_label = set * layer_.group;
+    const std::int64_t labels = std::min(layer_.group, layer_.labels - first_label);
+    score_slots(first_label, labels);
+    const auto end_of_weakest = slots_.begin() + limit_;
+    std::nth_element(slots_.begin(), end_of_weakest - 1, slots_.end(), weaker);
+    std::sort(slots_.begin(), end_of_weakest, weaker);
+    std::int64_t count = 0;
+    while (count < limit_ && slots_[static_cast<std::size_t>(count)].score < threshold_) ++count;
+    if (count > 0) replace(set, first_label, labels, count);
+    return static_cast<std::int32_t>(count);
+  }
+
+ private:
+  void score_slots(std::int64_t first_label, std::int64_t labels) {
+    const std::int64_t F = layer_.fan_in;
+    for (std::int64_t f = 0; f < F; ++f) slots_[static_cast<std::size_t>(f)] = {0.0, f};
+    for (std::int64_t label = first_label; label < first_label + labels; ++label) {
+      const float* row = layer_.weight + label * F;
+      for (std::int64_t f = 0; f < F; ++f) {
+        slots_[static_cast<std::size_t>(f)].score += std::fabs(static_cast<double>(row[f]));
+      }
+    }
+    for (Slot& slot : slots_) {
+      slot.score /= static_cast<double>(labels);
+      // NaN sorts last, and the comparison needs an order.
+      if (std::isnan(slot.score)) slot.score = std::numeric_limits<double>::infinity();
+    }
+  }
+
+  // The first `count` of slots_, in their order, take the drawn inputs.
+  void replace(std::int64_t set, std::int64_t first_label, std::int64_t labels, std::int64_t count) {
+    const std::int64_t F = layer_.fan_in;
+    Index* index = static_cast<Index*>(layer_.index) + set * F;
+    used_.assign(index, index + F);
+    std::sort(used_.begin(), used_.end());
+    const std::vector<std::int64_t>& ranks = drawer_.draw(set, count);
+    for (std::int64_t i = 0; i < count; ++i) {
+      std::int64_t value = ranks[static_cast<std::size_t>(i)];
+      for (const Index column : used_) value += value >= static_cast<std::int64_t>(column);
+      const std::int64_t slot = slots_[static_cast<std::size_t>(i)].number;
+      index[slot] = static_cast<Index>(value);
+      for (std::int64_t label = first_label; label < first_label + labels; ++label) {
+        layer_.weight[label * F + slot] = 0.0f;
+        for (float* moment : moments_.weight) {
+          if (moment != nullptr) moment[label * F + slot] = 0.0f;
+        }
+      }
+    }
+  }
+
+  Layer layer_;
+  Moments moments_;
+  std::int64_t limit_;
+  double threshold_;
+  SubsetDrawer drawer_;
+  std::vector<Slot> slots_;
+  std::vector<Index> used_;
+};
+
+template <class Index>
+void rewire_sets(const Layer& layer, const Moments& moments, std::int64_t limit, double threshold, std::uint64_t seed,
+                 std::int32_t* replaced, int threads) {
+  const int parts = useful_parts(layer.sets, threads);
+  run_parts(parts, [&](int part) {
+    Rewirer<Index> rewirer(layer, moments, limit, threshold, seed);
+    const Share range = share(layer.sets, part, parts);
+    for (std::int64_t set = range.first; set < range.end; ++set) replaced[set] = rewirer.rewire(set);
+  });
+}
+
+}  // namespace
+
+void draw_index(std::int64_t sets, std::int64_t fan_in, std::int64_t inputs, std::uint64_t seed, bool wide, void* index,
+                int threads) {
+  if (wide) {
+    draw_sets(sets, fan_in, inputs, seed, static_cast<std::int32_t*>(index), threads);
+  } else {
+    draw_sets(sets, fan_in, inputs, seed, static_cast<std::uint16_t*>(index), threads);
+  }
+}
+
+void rewire(const Layer& layer, const Moments& moments, std::int64_t limit, double threshold, std::uint64_t seed,
+            std::int32_t* replaced, int threads) {
+  if (limit <= 0) {
+    std::fill(replaced, replaced + layer.sets, 0);
+  } else if (layer.wide_index) {
+    rewire_sets<std::int32_t>(layer, moments, limit, threshold, seed, replaced, threads);
+  } else {
+    rewire_sets<std::uint16_t>(layer, moments, limit, threshold, seed, replaced, threads);
+  }
+}
+
+}  // namespace fanin

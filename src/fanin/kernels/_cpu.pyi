@@ -1,0 +1,50 @@
+# Every tensor is contiguous and on the CPU; results are written into the arrays that come last.
+from torch import Tensor
+
+class UpdateRule: ...
+
+class Layer:
+    def __init__(
+        self, weight: Tensor, index: Tensor, bias: Tensor | None, group_size: int, in_features: int
+    ) -> None: ...
+
+def instruction_set() -> str: ...
+def sgd(learning_rate: float, momentum: float, weight_decay: float) -> UpdateRule: ...
+def adamw(
+    learning_rate: float, beta1: float, beta2: float, eps: float, weight_decay: float, step: int
+) -> UpdateRule: ...
+def forward(layer: Layer, x: Tensor, logits: Tensor, threads: int) -> None: ...
+def grad_input(layer: Layer, grad: Tensor, dx: Tensor, threads: int) -> None: ...
+def grad_weight(layer: Layer, grad: Tensor, x: Tensor, dw: Tensor, threads: int) -> None: ...
+def train_step(
+    layer: Layer,
+    weight_moments: list[Tensor],
+    bias_moments: list[Tensor],
+    x: Tensor,
+    indptr: Tensor,
+    indices: Tensor,
+    squared_hinge: bool,
+    update: UpdateRule,
+    scale: float,
+    dx: Tensor,
+    threads: int,
+) -> float: ...
+def topk(
+    layer: Layer,
+    x: Tensor,
+    indptr: Tensor | None,
+    indices: Tensor | None,
+    scores: Tensor,
+    labels: Tensor,
+    threads: int,
+) -> None: ...
+def draw_index(index: Tensor, in_features: int, seed: int, threads: int) -> None: ...
+def rewire(
+    layer: Layer,
+    weight_moments: list[Tensor],
+    limit: int,
+    threshold: float,
+    seed: int,
+    replaced: Tensor,
+    threads: int,
+) -> None: ...

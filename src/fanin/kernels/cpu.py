@@ -1,0 +1,196 @@
+"""Binding to the compiled C++ core: float32 on the CPU, on as many threads as ``torch.get_num_threads()`` says.
+
+The environment variable FANIN_CPU_ISA (avx512, avx2 or portable) forces an instruction set; without it the best one
+of the processor runs. The compiled module refuses arrays of a wrong dtype, shape, device or layout by itself; what is
+checked here gets a message for people.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import torch
+
+from fanin.errors import BackendError
+from fanin.kernels.spec import DEFAULT_CHUNK_SIZE, SGD, Loss, index_dtype
+
+try:
+    from fanin.kernels import _cpu
+except ImportError as error:
+    raise BackendError(f"the compiled CPU core is not installed ({error})") from error
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from fanin.kernels.spec import Moments, Positives, Prune, SparseWeights, Update
+
+_SEED_MASK = 0xFFFF_FFFF_FFFF_FFFF
+
+
+class CpuBackend:
+    """The compiled core; see :class:`fanin.kernels.spec.Backend` for every operation.
+
+    Attributes:
+        instruction_set: the one that runs: "avx512", "avx2" or "portable".
+
+    Raises:
+        BackendError: FANIN_CPU_ISA names an instruction set that this processor cannot run.
+    """
+
+    name = "cpu"
+
+    def __init__(self) -> None:
+        try:
+            self.instruction_set: str = _cpu.instruction_set()
+        except RuntimeError as error:
+            raise BackendError(str(error)) from error
+
+    def forward(self, layer: SparseWeights, x: Tensor) -> Tensor:
+        """Logits (B, L)."""
+        arrays, x = _layer(layer), _matrix("x", x, layer.in_features)
+        logits = torch.empty(len(x), len(layer.weight), dtype=torch.float32)
+        _cpu.forward(arrays, x, logits, torch.get_num_threads())
+        return logits
+
+    def grad_input(self, layer: SparseWeights, grad: Tensor) -> Tensor:
+        """Input gradient (B, D)."""
+        arrays, grad = _layer(layer), _matrix("the gradient", grad, len(layer.weight))
+        dx = torch.empty(len(grad), layer.in_features, dtype=torch.float32)
+        _cpu.grad_input(arrays, grad, dx, torch.get_num_threads())
+        return dx
+
+    def grad_weight(self, layer: SparseWeights, grad: Tensor, x: Tensor) -> Tensor:
+        """Weight gradient (L, F)."""
+        grad = _matrix("the gradient", grad, len(layer.weight))
+        arrays, x = _layer(layer), _matrix("x", x, layer.in_features, rows=len(grad))
+        dw = torch.empty(layer.weight.shape, dtype=torch.float32)
+        _cpu.grad_weight(arrays, grad, x, dw, torch.get_num_threads())
+        return dw
+
+    def train_step(
+        self,
+        layer: SparseWeights,
+        moments: Moments,
+        x: Tensor,
+        positives: Positives,
+        *,
+        loss: Loss,
+        update: Update,
+        step: int,
+        scale: float,
+        chunk_size: int = DEFAULT_CHUNK_SIZE,  # noqa: ARG002 - the core keeps its blocks in the cache, whatever the chunk
+    ) -> tuple[float, Tensor]:
+        """Loss and input gradient (B, D); updates the layer and the moments in place."""
+        arrays, x = _layer(layer), _matrix("x", x, layer.in_features)
+        dx = torch.empty(x.shape, dtype=torch.float32)
+        weight_moments = [_same("a moment of the weights", moment, layer.weight) for moment in moments.weight]
+        bias_moments = [] if layer.bias is None else [_same("a moment", m, layer.bias) for m in moments.bias]
+        try:
+            value = _cpu.train_step(
+                arrays,
+                weight_moments,
+                bias_moments,
+                x,
+                *_csr("positives", positives, len(x)),
+                loss is Loss.SQUARED_HINGE,
+                _rule(update, step),
+                scale,
+                dx,
+                torch.get_num_threads(),
+            )
+        except ValueError as error:
+            raise BackendError(f"training step: {error}") from error
+        return value, dx
+
+    def topk(self, layer: SparseWeights, x: Tensor, k: int, exclude: Positives | None) -> tuple[Tensor, Tensor]:
+        """The k best labels a row: scores (B, k) and labels (B, k)."""
+        arrays, x = _layer(layer), _matrix("x", x, layer.in_features)
+        scores = torch.empty(len(x), k, dtype=torch.float32)
+        labels = torch.empty(len(x), k, dtype=torch.int64)
+        indptr, indices = (None, None) if exclude is None else _csr("exclude", exclude, len(x))
+        try:
+            _cpu.topk(arrays, x, indptr, indices, scores, labels, torch.get_num_threads())
+        except ValueError as error:
+            raise BackendError(f"top-k: {error}") from error
+        return scores, labels
+
+    def draw_index(self, sets: int, fan_in: int, in_features: int, seed: int) -> Tensor:
+        """Index sets (sets, F)."""
+        index = torch.empty(sets, fan_in, dtype=index_dtype(in_features))
+        _cpu.draw_index(index, in_features, seed & _SEED_MASK, torch.get_num_threads())
+        return index
+
+    def rewire(self, layer: SparseWeights, moments: Moments, prune: Prune, seed: int) -> Tensor:
+        """Prune and regrow every index set; returns the number of connections replaced in each, (S,) int32."""
+        F = layer.weight.shape[1]
+        limit = min(math.floor(prune.fraction * F), layer.in_features - F)
+        replaced = torch.zeros(len(layer.index), dtype=torch.int32)
+        weight_moments = [_same("a moment of the weights", moment, layer.weight) for moment in moments.weight]
+        if limit > 0:
+            threshold = math.inf if prune.threshold is None else prune.threshold
+            _cpu.rewire(
+                _layer(layer),
+                weight_moments,
+                limit,
+                threshold,
+                seed & _SEED_MASK,
+                replaced,
+                torch.get_num_threads(),
+            )
+        return replaced
+
+
+def _rule(update: Update, step: int) -> _cpu.UpdateRule:
+    if isinstance(update, SGD):
+        return _cpu.sgd(update.learning_rate, update.momentum, update.weight_decay)
+    return _cpu.adamw(update.learning_rate, update.beta1, update.beta2, update.eps, update.weight_decay, step)
+
+
+def _layer(layer: SparseWeights) -> _cpu.Layer:
+    _check("the weights", layer.weight, torch.float32)
+    _check("the index", layer.index, index_dtype(layer.in_features))
+    if layer.bias is not None:
+        _check("the bias", layer.bias, torch.float32)
+    bias = None if layer.bias is None else layer.bias.detach()
+    try:
+        return _cpu.Layer(layer.weight.detach(), layer.index, bias, layer.group_size, layer.in_features)
+    except ValueError as error:
+        raise BackendError(f"layer: {error}") from error
+
+
+def _csr(name: str, positives: Positives, rows: int) -> tuple[Tensor, Tensor]:
+    for array in positives:
+        _check(name, array, torch.int64)
+    if positives.indptr.shape != (rows + 1,) or positives.indices.dim() != 1:
+        shape = tuple(positives.indptr.shape)
+        raise BackendError(f"{name}: indptr has shape {shape}; a batch of {rows} rows needs ({rows + 1},)")
+    return positives.indptr, positives.indices
+
+
+def _matrix(name: str, matrix: Tensor, columns: int, rows: int | None = None) -> Tensor:
+    _check(name, matrix, torch.float32)
+    if matrix.dim() != 2 or matrix.shape[1] != columns or rows not in {None, len(matrix)}:
+        wanted = f"({'B' if rows is None else rows}, {columns})"
+        raise BackendError(f"{name} has shape {tuple(matrix.shape)}; the layer needs {wanted}")
+    return matrix.detach()
+
+
+def _same(name: str, tensor: Tensor, like: Tensor) -> Tensor:
+    _check(name, tensor, torch.float32)
+    if tensor.shape != like.shape:
+        raise BackendError(f"{name} has shape {tuple(tensor.shape)}; the parameter has {tuple(like.shape)}")
+    return tensor.detach()
+
+
+def _check(name: str, tensor: Tensor, dtype: torch.dtype) -> None:
+    if tensor.dtype is not dtype or tensor.device.type != "cpu" or not tensor.is_contiguous():
+        layout = "" if tensor.is_contiguous() else "non-contiguous "
+        raise BackendError(
+            f"the cpu backend needs {name} as contiguous {_short(dtype)} on the CPU, "
+            f"not {layout}{_short(tensor.dtype)} on {tensor.device}"
+        )
+
+
+def _short(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
