@@ -57,12 +57,19 @@ def build_classifier(
         )
     else:
         classifier = DenseLinear(in_features, L, seed=seed, initial_scale=section.initial_scale)
-    if section.prior_bias and section.loss is Loss.BCE:
-        prior = (train_counts + _PRIOR_COUNT) / (train_points + 2 * _PRIOR_COUNT)  # (L,)
+    if section.prior_bias:
         with torch.no_grad():
             assert classifier.bias is not None
-            classifier.bias.copy_(torch.from_numpy(np.log(prior / (1 - prior))))
+            classifier.bias.copy_(torch.from_numpy(_prior(section.loss, train_counts, train_points)))
     return classifier
+
+
+def _prior(loss: Loss, train_counts: NDArray[np.int64], train_points: int) -> NDArray[np.float64]:
+    """The best constant score of every label, (L,)."""
+    if loss is Loss.SQUARED_HINGE:
+        return np.full(len(train_counts), -1.0)
+    share = (train_counts + _PRIOR_COUNT) / (train_points + 2 * _PRIOR_COUNT)
+    return np.asarray(np.log(share / (1 - share)))
 
 
 def build_rewiring(recipe: Recipe, total_steps: int) -> RewiringSchedule | None:

@@ -113,19 +113,13 @@ def prepare(
 
 
 class _Corpus:
-    """The training texts as a collection that can be read again and again without being held."""
+    """The training texts, to be read again and again without being held."""
 
     def __init__(self, dataset: Dataset) -> None:
         self._dataset = dataset
 
     def __iter__(self) -> Iterator[str]:
         return self._dataset.texts("train")
-
-    def __len__(self) -> int:
-        return len(self._dataset.positives("train"))
-
-    def __contains__(self, text: object) -> bool:
-        return any(text == own for own in self)
 
 
 def _tokenizer(dataset: Dataset, section: TokenizerSection, cache: Path | None) -> Tokenizer:

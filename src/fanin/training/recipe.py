@@ -41,7 +41,7 @@ class ScheduleSection(Section):
 class TokenizerSection(Section):
     """Text to tokens; see :class:`fanin.encoders.tokenization.TokenizerSettings` for every setting."""
 
-    unit: Literal["word", "wordpiece"] = "word"
+    unit: Literal["word", "subword"] = "word"
     vocabulary_size: Count = 30_000
     min_count: Count = 2
     unknown_buckets: Count = 1024
@@ -119,7 +119,8 @@ class ClassifierSection(Section):
         update: how weights are updated.
         schedule: their learning rate.
         initial_scale: weights start uniform within initial_scale / sqrt(inputs of a label).
-        prior_bias: start each bias at the log-odds of the label's training frequency (loss "bce" only).
+        prior_bias: start each bias where nothing has been learned: at the log-odds of the label's training frequency,
+            or at -1, the margin of an irrelevant label, for the squared hinge.
     """
 
     loss: Loss = Loss.BCE
