@@ -1,0 +1,91 @@
+"""Precomputed text features in a ``.npy`` file, checked before anything is computed with them."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fanin.errors import DataError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+_BLOCK_VALUES = 1 << 22
+
+
+@dataclass(frozen=True)
+class FeatureStatistics:
+    """What a feature file holds.
+
+    Attributes:
+        rows: N, the texts.
+        features: D.
+        dtype: of the stored values.
+        zero_rows: texts whose features are all zero.
+        smallest: value of all.
+        largest: value of all.
+        mean_norm: mean Euclidean length of a row.
+    """
+
+    rows: int
+    features: int
+    dtype: str
+    zero_rows: int
+    smallest: float
+    largest: float
+    mean_norm: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return asdict(self)
+
+
+def open_features(path: Path) -> NDArray[np.floating[Any]]:
+    """Memory-map a feature matrix (N, D) of float16, float32 or float64; nothing is read but the header.
+
+    Raises:
+        DataError: the file is missing, no ``.npy`` file, truncated, holds pickled objects, or is not such a matrix.
+    """
+    try:
+        features = np.load(path, mmap_mode="r", allow_pickle=False)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
+    except (ValueError, EOFError, SyntaxError, MemoryError, OverflowError) as error:
+        raise DataError(
+            f"{path}: not a whole .npy file of numbers ({' '.join(str(error).split())}); save the array with a numeric "
+            "dtype, pickled objects are refused"
+        ) from error
+    if not isinstance(features, np.ndarray):
+        raise DataError(f"{path}: an .npz archive; give a single array saved with numpy.save")
+    if features.ndim != 2 or 0 in features.shape:
+        raise DataError(f"{path}: has shape {features.shape}; features are one row a text, at least 1 x 1")
+    if features.dtype not in (np.float16, np.float32, np.float64):
+        raise DataError(f"{path}: holds {features.dtype}; features must be float16, float32 or float64")
+    return features
+
+
+def describe_features(path: Path) -> FeatureStatistics:
+    """Read a whole feature file, block by block, and check that every value is finite.
+
+    Raises:
+        DataError: as :func:`open_features`, or a value is NaN or infinite; the message names row and column.
+    """
+    features = open_features(path)
+    N, D = features.shape
+    zero_rows, norms, smallest, largest = 0, 0.0, np.inf, -np.inf
+    step = max(1, _BLOCK_VALUES // D)
+    for start in range(0, N, step):
+        block = np.asarray(features[start : start + step], dtype=np.float64)  # (n, D)
+        bad = ~np.isfinite(block)
+        if bad.any():
+            row, column = np.argwhere(bad)[0]
+            where = f"{path}, row {start + row}, column {column}"
+            raise DataError(f"{where}: the value is {block[row, column]}; features must be finite")
+        zero_rows += int((block == 0).all(axis=1).sum())
+        norms += float(np.linalg.norm(block, axis=1).sum())
+        smallest, largest = min(smallest, float(block.min())), max(largest, float(block.max()))
+    return FeatureStatistics(N, D, str(features.dtype), zero_rows, smallest, largest, norms / N)
