@@ -53,6 +53,8 @@ def content_key(dataset: Dataset, cache: Path | None = None) -> str:
 
 
 def _digest(path: Path, notes: Path) -> str:
+    if path.exists() and not path.is_file():
+        raise DataError(f"{path}: is not a regular file; give a file of lines")
     try:
         status = _status(path)
         note = notes / f"{make_key([str(path.resolve())])}.json"

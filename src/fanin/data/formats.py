@@ -30,7 +30,10 @@ def open_dataset(path: Path | str) -> Dataset:
     """
     path = Path(path)
     if path.is_dir():
-        names = sorted(entry.name for entry in path.iterdir())
+        try:
+            names = sorted(entry.name for entry in path.iterdir())
+        except OSError as error:
+            raise DataError(f"{path}: cannot be listed ({error.strerror}); check the permissions") from error
         if any(name in (*REQUIRED_FILES, *OPTIONAL_FILES) for name in names):
             return RawTextDataset(path)
         if any(name in ("train.jsonl", "dev.jsonl", "test.jsonl") for name in names):

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 STORE_VERSION = 1
 META_FILE = "meta.json"
 NAMES_FILE = "labels.jsonl"
+_SPLIT_PARTS = ("tokens_indptr", "tokens", "labels_indptr", "labels")
 
 
 @dataclass(frozen=True)
@@ -90,9 +91,7 @@ class Store:
             DataError: there is no such split.
         """
         self._check_split(name)
-        return TokenizedSplit(
-            *(self._array(f"{name}.{part}") for part in ("tokens_indptr", "tokens", "labels_indptr", "labels"))
-        )
+        return TokenizedSplit(*(self._array(f"{name}.{part}") for part in _SPLIT_PARTS))
 
     def excluded(self, name: str) -> LabelRows | None:
         """Pairs of row and label that predictions on a split must leave out, or None where there are none."""
@@ -132,4 +131,7 @@ def _find_fault(folder: Path, meta: dict[str, Any]) -> str | None:
         found = (folder / name).stat().st_size
         if found != size:
             return f"{name} has {found} bytes instead of {size}"
-    return None
+    parts = [f"{split}.{part}" for split in meta["splits"] for part in _SPLIT_PARTS]
+    if missing := [name for name in parts if name not in meta["arrays"]]:
+        return f"{META_FILE} does not list {missing[0]}"
+    return None if meta["arrays"]["counts"][1] == meta["n_labels"] else f"{META_FILE} contradicts itself"

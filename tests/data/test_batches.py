@@ -1,0 +1,106 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fanin.data.batches import Batches, draw_validation
+from fanin.data.store import TokenizedSplit
+from fanin.errors import ConfigError
+
+ROWS = st.lists(
+    st.tuples(st.lists(st.integers(0, 999), max_size=6), st.lists(st.integers(0, 50), max_size=4)), max_size=20
+)
+
+
+def make_split(rows):
+    def csr(parts, dtype):
+        indptr = np.cumsum([0, *map(len, parts)]).astype(np.int64)
+        return indptr, np.array([value for part in parts for value in part], dtype=dtype)
+
+    return TokenizedSplit(*csr([t for t, _ in rows], np.uint16), *csr([p for _, p in rows], np.int32))
+
+
+def unpack(batch):
+    """(row, tokens, labels) of each row of a batch."""
+    tokens = np.split(batch.tokens, batch.offsets[1:-1])
+    labels = np.split(batch.indices, batch.indptr[1:-1])
+    return [(int(r), t.tolist(), p.tolist()) for r, t, p in zip(batch.rows, tokens, labels, strict=True)]
+
+
+@given(ROWS, st.integers(1, 7), st.integers(0, 3), st.one_of(st.none(), st.integers(1, 3)), st.booleans())
+def test_an_epoch_visits_every_row_once(rows, batch_size, epoch, max_tokens, shuffle):
+    batches = Batches(make_split(rows), batch_size, seed=5, shuffle=shuffle, max_tokens=max_tokens)
+    found = list(batches.epoch(epoch))
+    assert len(found) == len(batches)
+    assert [len(batch) for batch in found[:-1]] == [batch_size] * (len(found) - 1)
+    visited = [row for batch in found for row in unpack(batch)]
+    expected = [(i, tokens[:max_tokens], labels) for i, (tokens, labels) in enumerate(rows)]
+    assert (sorted(visited) if shuffle else visited) == expected
+    for batch in found:
+        assert all(array.dtype == np.int64 and array.flags.c_contiguous and array.flags.writeable for array in batch)
+        assert len(batch.offsets) == len(batch.indptr) == len(batch.rows) + 1
+
+
+def order(batches, epoch, start=0):
+    return [batch.rows.tolist() for batch in batches.epoch(epoch, start)]
+
+
+def test_order_depends_on_seed_and_epoch_alone():
+    split = make_split([([i], [i]) for i in range(40)])
+    batches = Batches(split, 7, seed=1)
+    assert order(batches, 3) == order(Batches(split, 7, seed=1), 3)
+    assert order(batches, 3) != order(batches, 4)
+    assert order(batches, 3) != order(Batches(split, 7, seed=2), 3)
+
+
+def test_an_epoch_can_be_resumed():
+    batches = Batches(make_split([([i], [i]) for i in range(40)]), 7, seed=1)
+    for start in range(len(batches) + 1):
+        assert order(batches, 2, start) == order(batches, 2)[start:]
+
+
+def test_rows_restrict_an_epoch():
+    split = make_split([([i], [i]) for i in range(10)])
+    assert order(Batches(split, 2, shuffle=False, rows=np.array([7, 1, 3])), 0) == [[7, 1], [3]]
+    assert sorted(row for rows in order(Batches(split, 2, rows=np.array([7, 1, 3])), 0) for row in rows) == [1, 3, 7]
+    assert Batches(split, 2, rows=np.array([7, 1, 3])).n_rows == 3
+
+
+def test_arrays_serve_an_embedding_bag_as_they_are():
+    split = make_split([([1, 2], [0]), ([], []), ([3], [1, 2])])
+    (batch,) = Batches(split, 3, shuffle=False).epoch()
+    bag = torch.nn.EmbeddingBag(4, 2, mode="sum", include_last_offset=True)
+    found = bag(torch.from_numpy(batch.tokens), torch.from_numpy(batch.offsets))
+    table = bag.weight
+    torch.testing.assert_close(found, torch.stack([table[1] + table[2], torch.zeros(2), table[3]]))
+
+
+@pytest.mark.parametrize("setting", [{"batch_size": 0}, {"batch_size": 1, "max_tokens": 0}])
+def test_refuses_empty_batches(setting):
+    with pytest.raises(ConfigError, match="at least 1"):
+        Batches(make_split([]), **setting)
+
+
+@given(st.integers(2, 300), st.floats(0.001, 0.6), st.integers(0, 5))
+def test_validation_rows_are_a_part_of_all(n, share, seed):
+    train, validation = draw_validation(n, share=share, seed=seed)
+    assert sorted([*train, *validation]) == list(range(n))
+    assert len(validation) == max(1, round(share * n))
+    again = draw_validation(n, share=share, seed=seed)
+    assert np.array_equal(train, again[0])
+    assert np.array_equal(validation, again[1])
+    assert (np.diff(train) > 0).all()
+
+
+def test_validation_can_be_a_count():
+    assert [len(part) for part in draw_validation(10, count=3)] == [7, 3]
+    assert not np.array_equal(draw_validation(1000, count=9, seed=1)[1], draw_validation(1000, count=9, seed=2)[1])
+
+
+@pytest.mark.parametrize(
+    "size", [{}, {"share": 0.1, "count": 1}, {"share": 0.0}, {"share": 1.0}, {"count": 0}, {"count": 10}]
+)
+def test_refuses_sizes_that_leave_a_side_empty(size):
+    with pytest.raises(ConfigError, match="validation"):
+        draw_validation(10, **size)
