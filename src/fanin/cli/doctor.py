@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from fanin import __version__
 from fanin.cli.options import Json
-from fanin.cli.output import literal, mebibytes, megabytes, write_json, write_table
+from fanin.cli.output import literal, mebibytes, stored_size, write_json, write_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -116,7 +116,7 @@ def _rows(part: str, values: dict[str, Any]) -> Iterator[tuple[str, str]]:
             continue
         shown = literal(value)
         if name.endswith("_bytes"):
-            shown = megabytes(value) if part == "cache" else mebibytes(value)
+            shown = stored_size(value) if part == "cache" else mebibytes(value)
         elif isinstance(value, bool):
             shown = "yes" if value else "no"
         yield f"{part}: {name.removesuffix('_bytes')}".replace("_", " "), shown

@@ -45,15 +45,16 @@ def evaluate(
     from fanin.training.scoring import score_split
 
     dataset = open_dataset(data)
-    dataset.check_split(split)
+    name = split.value
+    dataset.check_split(name)
     model = load_model(model_folder(run))
     display = make_display(quiet=False)
     try:
         tokenizer = model.tokenizer
         store = build_store(dataset, tokenizer.encode_batch, tokenizer.key, None, tokenising_progress(display))
-        matched = match_labels(store, split, model.labels)
+        matched = match_labels(store, name, model.labels)
         batches = Batches(matched.split, SCORING_BATCH, shuffle=False)
-        display.start(f"scoring {split}", batches.n_rows)
+        display.start(f"scoring {name}", batches.n_rows)
         scores = score_split(
             model, batches, _evaluation_section(run), display, matched.excluded, matched.label_count
         ).as_dict()
@@ -62,17 +63,17 @@ def evaluate(
     if matched.unknown_labels:
         note(
             f"note: {data}: the model does not know {matched.unknown_labels:,} of its labels, to which "
-            f"{matched.unknown_positives:,} relevant pairs of the {split} split belong; they count as missed"
+            f"{matched.unknown_positives:,} relevant pairs of the {name} split belong; they count as missed"
         )
     if json:
         unknown = {"unknown_labels": matched.unknown_labels, "unknown_positives": matched.unknown_positives}
-        write_json({"run": str(run), "data": str(data), "split": split.value, **scores, **unknown})
+        write_json({"run": str(run), "data": str(data), "split": name, **scores, **unknown})
         return
     write_table(score_header(scores), score_rows(scores), group_rows(scores))
     write_table(
         None,
         [
-            ("scored", f"{scores['points']:,} {split} texts"),
+            ("scored", f"{scores['points']:,} {name} texts"),
             ("left out", f"{scores['left_out']:,} texts without labels"),
             ("speed", f"{scores['texts_per_second']:,.0f} texts/s"),
         ],

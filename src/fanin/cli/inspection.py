@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from fanin.cli.options import Json, Run
-from fanin.cli.output import megabytes, write_json, write_table
+from fanin.cli.output import stored_size, write_json, write_table
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,14 +41,14 @@ def _write_tables(facts: dict[str, Any]) -> None:
     shape = [f"{classifier['kind']}, {classifier['in_features']:,} features, {classifier['out_features']:,} labels"]
     if classifier["kind"] == "sparse":
         shape.append(f"fan-in {classifier['fan_in']}, group size {classifier['group_size']}")
-    sizes = [(f"classifier {part}", megabytes(size)) for part, size in facts["classifier_bytes"].items()]
-    files = [(name, megabytes(size)) for name, size in facts["file_bytes"].items()]
+    sizes = [(f"classifier {part}", stored_size(size)) for part, size in facts["classifier_bytes"].items()]
+    files = [(name, stored_size(size)) for name, size in facts["file_bytes"].items()]
     write_table(
         None,
         [("classifier", ", ".join(shape)), ("density", f"{facts['density']:.2%}"), ("loss", facts["loss"])],
         [(f"parameters of the {part}", f"{count:,}") for part, count in facts["parameters"].items()],
-        [("classifier in memory", megabytes(sum(facts["classifier_bytes"].values()))), *sizes],
-        [("model on disk", megabytes(sum(facts["file_bytes"].values()))), *files],
+        [("classifier in memory", stored_size(sum(facts["classifier_bytes"].values()))), *sizes],
+        [("model on disk", stored_size(sum(facts["file_bytes"].values()))), *files],
         [
             ("labels reading a feature", f"{use['least']:,} / {use['median']:,.0f} / {use['most']:,} (min/median/max)"),
             ("features that no label reads", f"{use['unused_features']:,}"),

@@ -37,6 +37,7 @@ app = typer.Typer(
     help="Train and use text classifiers with huge numbers of labels.",
     epilog="Exit codes: 0, 2 for a mistake in what was given, 1 for a fault of fanin, 130 when interrupted.",
     add_completion=False,
+    context_settings={"max_content_width": 120},
     rich_markup_mode=None,  # plain help: nothing in it is markup, and it starts faster
     pretty_exceptions_enable=False,
 )

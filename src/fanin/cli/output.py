@@ -44,24 +44,33 @@ def write_json(document: Any, *, indent: int | None = 2) -> None:
 
 
 def write_table(header: Sequence[str] | None, *sections: Iterable[Sequence[str]]) -> None:
-    """A table on standard output: the first column to the left, the others to the right, a line between sections."""
+    """A table and an empty line on standard output; columns of figures stand to the right, others to the left.
+
+    Args:
+        header: names of the columns, or None for a table without any.
+        sections: rows; a line of its own parts a section from the next.
+    """
     from rich import box
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=box.SIMPLE_HEAD, show_header=header is not None, pad_edge=False)
-    for i, name in enumerate(header or next((row for section in sections for row in section), ())):
-        justify = "right" if i and header else "left"
-        table.add_column(Text(literal(name)), justify=justify)  # type: ignore[arg-type]
-    for section in sections:
-        for row in section:
-            table.add_row(*(Text(literal(cell)) for cell in row))
+    blocks = [[[literal(cell) for cell in row] for row in section] for section in sections]
+    table = Table(box=box.SIMPLE_HEAD, show_header=header is not None, show_edge=False, pad_edge=False)
+    columns = zip(*(row for block in blocks for row in block), strict=True)
+    for i, cells in enumerate(columns):
+        figures = header is not None and i > 0 and all(cell == "-" or cell[:1].isdigit() for cell in cells)
+        name = Text("" if header is None else literal(header[i]))
+        table.add_column(name, justify="right" if figures else "left")
+    for block in blocks:
+        for row in block:
+            table.add_row(*map(Text, row))
         table.add_section()
     console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else _PIPE_WIDTH)
     with console.capture() as capture:
         console.print(table)
-    sys.stdout.write("\n".join(line.rstrip() for line in capture.get().strip("\n").split("\n")) + "\n")
+    lines = (line.rstrip() for line in capture.get().strip("\n").split("\n"))
+    sys.stdout.write("\n".join(lines) + "\n\n")
 
 
 def percent(share: float) -> str:
@@ -73,13 +82,13 @@ def percent(share: float) -> str:
     return f"{100 * share:.2f}"
 
 
-def megabytes(count: float) -> str:
-    """The size of something stored.
+def stored_size(count: float) -> str:
+    """The size of something stored, in units of a thousand.
 
-    >>> megabytes(5_560_000)
-    '5.56 MB'
+    >>> stored_size(5_560_000), stored_size(800)
+    ('5.56 MB', '0.80 kB')
     """
-    return f"{count / 1e6:,.2f} MB"
+    return f"{count / 1e6:,.2f} MB" if count >= 1e5 else f"{count / 1e3:,.2f} kB"
 
 
 def mebibytes(count: float) -> str:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 def predict(
     run: Run,
-    source: Annotated[str | None, typer.Argument(metavar="[-]", help="Read texts from standard input.")] = None,
+    source: Annotated[str | None, typer.Argument(metavar="-", help="Read texts from standard input.")] = None,
     texts: Annotated[
         list[str] | None, typer.Option("--text", metavar="TEXT", help="A text to predict for. Repeatable.")
     ] = None,

@@ -10,7 +10,7 @@ from fanin.cli.output import write_line, write_table
 
 
 def show_recipes(
-    name: Annotated[str | None, typer.Argument(metavar="[NAME|FILE]", help="A recipe to print in full.")] = None,
+    name: Annotated[str | None, typer.Argument(metavar="NAME|FILE", help="A recipe to print in full.")] = None,
 ) -> None:
     """List the recipes, or print one in full.
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from fanin.cli.options import Json
-from fanin.cli.output import mebibytes, megabytes, percent, write_json, write_table
+from fanin.cli.output import mebibytes, percent, stored_size, write_json, write_table
 from fanin.errors import CheckpointError
 
 _SCORES = ("P@1", "P@3", "P@5", "PSP@1", "PSP@3", "PSP@5")
@@ -66,7 +66,7 @@ def _cells(row: dict[str, Any]) -> list[str]:
     return [
         row["run"],
         *("-" if row[name] is None else percent(row[name]) for name in _SCORES),
-        megabytes(row["classifier_bytes"]),
+        stored_size(row["classifier_bytes"]),
         mebibytes(row["peak_bytes"]),
         f"{row['train_seconds']:,.1f} s",
     ]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fanin.cli.options import Data, Json
-from fanin.cli.output import mebibytes, megabytes, note, write_json, write_line, write_table
+from fanin.cli.output import mebibytes, note, stored_size, write_json, write_line, write_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -67,8 +67,8 @@ def _write_tables(metrics: dict[str, Any]) -> None:
     scores = metrics[split]
     figures = {
         "scored": f"{scores['points']:,} {split} texts",
-        "classifier": megabytes(metrics["classifier_bytes"]),
-        "model": megabytes(metrics["model_bytes"]),
+        "classifier": stored_size(metrics["classifier_bytes"]),
+        "model": stored_size(metrics["model_bytes"]),
         "peak memory": mebibytes(metrics["peak_bytes"]),
         "training": f"{metrics['train_seconds']:,.1f} s",
     }

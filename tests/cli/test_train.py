@@ -1,0 +1,99 @@
+"""``fanin train``."""
+
+import json
+
+import pytest
+
+from fanin.cli import train as command
+from fanin.training.trainer import Trainer
+
+
+def test_one_table_and_the_run_folder(drinks, tiny, tmp_path, invoke):
+    outcome = invoke("train", drinks, "--out", tmp_path / "run", *tiny)
+    assert outcome.code == 0
+    rows = {line.split("  ")[0].strip(): line.split()[-3:] for line in outcome.out.splitlines()}
+    assert rows["P"] == ["100.00", "33.33", "20.00"]
+    assert rows["PSP"] == rows["coverage"] == rows["nDCG"] == ["100.00"] * 3
+    groups = [[float(value) for value in rows[f"P of {name} labels"]] for name in ("head", "middle", "tail")]
+    assert [sum(column) for column in zip(*groups, strict=True)] == pytest.approx([100, 33.33, 20], abs=0.02)
+    for figure in ("classifier", "model", "peak memory", "training"):
+        assert figure in rows
+    assert outcome.out.endswith(f"run folder: {tmp_path / 'run'}\n")
+    assert "epoch 1" in outcome.err
+    assert "epoch" not in outcome.out
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {"recipe.yaml", "log.jsonl", "metrics.json", "model"}
+
+
+def test_json_is_one_document_and_quiet_is_quiet(drinks, tiny, tmp_path, invoke):
+    outcome = invoke("train", drinks, "--out", tmp_path / "run", *tiny, "--json", "--quiet")
+    assert (outcome.code, outcome.err) == (0, "")
+    document = json.loads(outcome.out)
+    assert document["run"] == str(tmp_path / "run")
+    assert document["test"]["P@1"] == 1
+    stored = json.loads((tmp_path / "run" / "metrics.json").read_text(encoding="utf-8"))
+    assert {key: document[key] for key in stored} == stored
+
+
+def test_a_recipe_file_and_settings(drinks, tiny, tmp_path, invoke):
+    (tmp_path / "mine.yaml").write_text("extends: dense\ntraining: {seed: 5}\n", encoding="utf-8")
+    settings = [setting for setting in tiny[1::2] if "fan_in" not in setting]  # of which a dense layer has none
+    options = [option for setting in settings for option in ("--set", setting)]
+    outcome = invoke("train", drinks, "--recipe", tmp_path / "mine.yaml", "--out", tmp_path / "run", *options)
+    assert outcome.code == 0, outcome.err
+    recipe = (tmp_path / "run" / "recipe.yaml").read_text(encoding="utf-8")
+    assert "kind: dense" in recipe
+    assert "seed: 5" in recipe
+
+
+def test_without_a_test_split_validation_is_shown(tiny, tmp_path, invoke):
+    lines = [json.dumps({"text": f"tea {i}", "labels": ["tea"]}) for i in range(20)]
+    (tmp_path / "train.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    outcome = invoke("train", tmp_path / "train.jsonl", "--out", tmp_path / "run", *tiny)
+    assert outcome.code == 0, outcome.err
+    assert "1 validation texts" in outcome.out
+
+
+def test_what_ctrl_c_keeps_is_said(drinks, tiny, tmp_path, invoke, monkeypatch):
+    whole_epoch = Trainer._train_epoch
+
+    def broken_off(self, epoch):
+        whole_epoch(self, epoch)
+        if epoch == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Trainer, "_train_epoch", broken_off)
+    outcome = invoke("train", drinks, "--out", tmp_path / "run", *tiny)
+    assert (outcome.code, outcome.out) == (130, "")
+    assert f"best model so far is kept in {tmp_path / 'run' / 'model'}" in outcome.err
+    assert invoke("predict", tmp_path / "run", "--text", "milk").code == 0
+
+
+def test_ctrl_c_before_anything_was_kept(drinks, tiny, tmp_path, invoke, monkeypatch):
+    def broken_off(*_args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Trainer, "_train_epoch", broken_off)
+    outcome = invoke("train", drinks, "--out", tmp_path / "run", *tiny)
+    assert outcome.code == 130
+    assert "no model was saved" in outcome.err
+    monkeypatch.setattr("fanin.training.preparation.prepare", broken_off)
+    outcome = invoke("train", drinks, "--out", tmp_path / "other", *tiny)
+    assert outcome.code == 130
+    assert "nothing was written" in outcome.err
+    assert not (tmp_path / "other").exists()
+
+
+def test_a_finished_run_is_not_overwritten(drinks, trained, tiny, invoke):
+    before = {path: path.read_bytes() for path in trained.rglob("*") if path.is_file()}
+    outcome = invoke("train", drinks, "--out", trained, *tiny)
+    assert outcome.code == 2
+    assert "not empty" in outcome.err
+    assert {path: path.read_bytes() for path in trained.rglob("*") if path.is_file()} == before
+
+
+def test_every_option_is_in_the_help(invoke):
+    outcome = invoke("train", "--help")
+    assert outcome.code == 0
+    for part in ("--recipe", "--out", "--set", "--json", "--quiet", "[default: default]", "[required]"):
+        assert part in " ".join(outcome.out.split())
+    assert command.train.__doc__.splitlines()[0] in outcome.out
