@@ -3,6 +3,7 @@
 import json
 import struct
 
+import numpy as np
 import pytest
 
 DATA_FAULTS = {
@@ -55,6 +56,19 @@ def test_faulty_json_lines(content, message, tmp_path, invoke):
 def test_a_data_set_that_is_not_there(tmp_path, invoke):
     assert_refused(invoke("train", tmp_path / "nothing", "--out", tmp_path / "run"), "there is no such folder or file")
     assert_refused(invoke("data", "stats", tmp_path), "no data set in this folder (it is empty)")
+
+
+def test_faulty_features(tmp_path, invoke):
+    np.save(tmp_path / "nan.npy", np.array([[0.0, 1.0], [2.0, np.nan]]))
+    assert_refused(invoke("data", "stats", tmp_path / "nan.npy"), "nan.npy, row 1, column 1: the value is nan")
+    np.save(tmp_path / "objects.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
+    assert_refused(invoke("data", "stats", tmp_path / "objects.npy"), "objects.npy: not a whole .npy file of numbers")
+    content = (tmp_path / "nan.npy").read_bytes()
+    (tmp_path / "cut.npy").write_bytes(content[:-1])
+    assert_refused(invoke("data", "stats", tmp_path / "cut.npy"), "cut.npy")
+    (tmp_path / "huge.npy").write_bytes(content.replace(b"(2, 2), ", b"(1000000000000, 2), "))
+    assert_refused(invoke("data", "stats", tmp_path / "huge.npy"), "huge.npy")
+    assert_refused(invoke("data", "stats", tmp_path / "none.npy"), "none.npy: cannot be read")
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 import json
 
+import numpy as np
+
 from fanin.data import catalog
 
 
@@ -15,6 +17,13 @@ def test_statistics(drinks, invoke):
     assert table.code == 0
     assert "labels unseen in training" in table.out
     assert "11 to 100" in table.out
+
+
+def test_statistics_of_features(invoke, tmp_path):
+    np.save(tmp_path / "x.npy", np.array([[0.0, 0.0], [3.0, 4.0]], np.float32))
+    found = json.loads(invoke("data", "stats", tmp_path / "x.npy", "--json").out)
+    assert (found["rows"], found["features"], found["zero_rows"], found["mean_norm"]) == (2, 2, 1, 2.5)
+    assert "mean norm   2.5" in invoke("data", "stats", tmp_path / "x.npy").out
 
 
 def test_the_catalogue(invoke):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fanin.cli.options import Data, Json
+from fanin.cli.options import Json
 from fanin.cli.output import write_json, write_line, write_table
 
 if TYPE_CHECKING:
@@ -19,11 +19,27 @@ app = typer.Typer(help="Look at data sets, and get one by name.", rich_markup_mo
 
 
 @app.command("stats")
-def show_statistics(data: Data, json: Json = False) -> None:
-    """Count what is in a data set."""
+def show_statistics(
+    data: Annotated[
+        Path,
+        typer.Argument(
+            metavar="DATA", help="A raw-text folder, JSON lines (folder or file), or an .npy file of features."
+        ),
+    ],
+    json: Json = False,
+) -> None:
+    """Count what is in a data set or a file of features."""
+    from fanin.data.features import describe_features
     from fanin.data.formats import open_dataset
     from fanin.data.statistics import describe
 
+    if data.suffix.lower() == ".npy":
+        features = describe_features(data).as_dict()
+        if json:
+            write_json(features)
+        else:
+            write_table(None, [(name.replace("_", " "), _number(value)) for name, value in features.items()])
+        return
     statistics = describe(open_dataset(data))
     if json:
         write_json(statistics.as_dict())
@@ -108,3 +124,9 @@ def _range(label_class: LabelClass) -> str:
     if label_class.at_least == label_class.at_most:
         return f"{label_class.at_least:,}"
     return f"{label_class.at_least:,} to {label_class.at_most:,}"
+
+
+def _number(value: float | str) -> str:
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return f"{value:,}" if isinstance(value, int) else value

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fanin.classifier.sparse import SparseLinear
-from fanin.evaluation.label_groups import GROUP_NAMES, label_groups
+from fanin.labels.frequency import GROUP_NAMES, label_groups
 from fanin.model_files import load_model
 
 if TYPE_CHECKING:
