@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fanin.labels.frequency import label_groups
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -122,7 +124,7 @@ def describe(dataset: Dataset) -> DatasetStatistics:
         texts = train if split == "train" else _Texts(dataset.texts(split))
         in_train = 0 if split == "train" else int(np.isin(texts.digests, train.digests).sum())
         splits[split] = _describe_split(dataset.positives(split), counts, texts, in_train)
-    head, middle = _thirds(counts)
+    head, middle, tail = np.bincount(label_groups(counts), minlength=3).tolist()
     return DatasetStatistics(
         path=str(dataset.path),
         format=dataset.format_name,
@@ -132,7 +134,7 @@ def describe(dataset: Dataset) -> DatasetStatistics:
         median_training_points=float(np.median(counts)),
         head_labels=head,
         middle_labels=middle,
-        tail_labels=len(counts) - head - middle,
+        tail_labels=tail,
         label_classes=tuple(_label_class(counts, at_least, at_most) for at_least, at_most in FREQUENCY_CLASSES),
         splits=splits,
     )
@@ -184,13 +186,3 @@ def _label_class(counts: NDArray[np.int64], at_least: int, at_most: int | None) 
     if at_most is not None:
         inside &= counts <= at_most
     return LabelClass(at_least, at_most, int(inside.sum()), int(counts[inside].sum()))
-
-
-def _thirds(counts: NDArray[np.int64]) -> tuple[int, int]:
-    """How many head and middle labels there are; a label belongs to the third in which its positives begin."""
-    descending = np.sort(counts)[::-1]
-    before = np.cumsum(descending) - descending
-    total = int(counts.sum())
-    head = int((3 * before < total).sum())
-    middle = int(((3 * before >= total) & (3 * before < 2 * total)).sum())
-    return head, middle

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fanin.errors import ConfigError, DataError
-from fanin.evaluation.label_groups import GROUP_NAMES, label_groups
 from fanin.evaluation.pairs import as_predictions, find_pairs, pair_keys
+from fanin.labels.frequency import GROUP_NAMES, label_groups
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

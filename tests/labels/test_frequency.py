@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fanin.evaluation.label_groups import label_groups
+from fanin.labels.frequency import label_groups
 
 
 @given(st.lists(st.integers(0, 1000), max_size=50))
