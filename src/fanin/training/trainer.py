@@ -158,7 +158,7 @@ class Trainer:
         scores = score_split(self._model, self._data.validation_batches(), self._recipe.evaluation, self._display)
         chosen = self._recipe.training.select_by
         value = scores.metrics[chosen]
-        self._run.log("validation", epoch=epoch, **scores.as_dict())
+        self._run.log("validation", epoch=epoch, texts_per_second=scores.texts_per_second, **scores.metrics.as_dict())
         # Without a single validation row that has labels there is nothing to choose by: the newest is kept.
         kept = value > self._best or not scores.metrics.points
         self._display.say(f"  validation {chosen} {value:.2%}" + (" (best, kept)" if kept else ""))
