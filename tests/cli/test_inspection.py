@@ -4,10 +4,12 @@ import json
 
 import numpy as np
 import pytest
+from safetensors.torch import load_file
 
 from fanin.classifier.dense import DenseLinear
 from fanin.classifier.sparse import SparseLinear
 from fanin.cli.model_facts import feature_use
+from fanin.encoders.bag import BagEncoder
 
 
 def test_facts_as_json(trained, invoke):
@@ -16,6 +18,9 @@ def test_facts_as_json(trained, invoke):
     facts = json.loads(outcome.out)
     assert facts["density"] == 0.5
     assert facts["parameters"]["classifier"] == 4 * 8 + 4
+    tensors = load_file(trained / "model" / "encoder.safetensors")
+    assert facts["parameters"]["embedding_table"] == tensors["table"].numel() > 0
+    assert facts["parameters"]["encoder_layers"] == sum(p.numel() for p in BagEncoder(**facts["encoder"]).parameters())
     assert facts["classifier_bytes"] == {"weight": 4 * 8 * 4, "index": 4 * 8 * 2, "bias": 4 * 4}
     on_disk = sum(path.stat().st_size for path in (trained / "model").rglob("*") if path.is_file())
     assert sum(facts["file_bytes"].values()) == on_disk

@@ -126,7 +126,7 @@ def _range(label_class: LabelClass) -> str:
     return f"{label_class.at_least:,} to {label_class.at_most:,}"
 
 
-def _number(value: float | str) -> str:
+def _number(value: object) -> str:
     if isinstance(value, float):
         return f"{value:.6g}"
-    return f"{value:,}" if isinstance(value, int) else value
+    return f"{value:,}" if isinstance(value, int) else str(value)

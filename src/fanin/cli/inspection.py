@@ -46,7 +46,7 @@ def _write_tables(facts: dict[str, Any]) -> None:
     write_table(
         None,
         [("classifier", ", ".join(shape)), ("density", f"{facts['density']:.2%}"), ("loss", facts["loss"])],
-        [(f"parameters of the {part}", f"{count:,}") for part, count in facts["parameters"].items()],
+        [(f"parameters, {part.replace('_', ' ')}", f"{count:,}") for part, count in facts["parameters"].items()],
         [("classifier in memory", stored_size(sum(facts["classifier_bytes"].values()))), *sizes],
         [("model on disk", stored_size(sum(facts["file_bytes"].values()))), *files],
         [

@@ -50,7 +50,8 @@ def model_facts(folder: Path) -> dict[str, Any]:
         "loss": model.loss.value,
         "density": fan_in / classifier.in_features,
         "parameters": {
-            "encoder": sum(parameter.numel() for parameter in model.encoder.parameters()),
+            "embedding_table": model.encoder.table.numel(),
+            "encoder_layers": sum(parameter.numel() for parameter in model.encoder.parameters()),
             "classifier": sum(parameter.numel() for parameter in classifier.parameters()),
         },
         "classifier_bytes": classifier.nbytes(),
