@@ -1,0 +1,1 @@
+"""Measurements behind `fanin bench`: functions that return rows, no printing."""

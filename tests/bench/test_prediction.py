@@ -1,0 +1,37 @@
+"""The measurement of prediction: that it measures what it says; never how long it takes."""
+
+import pytest
+
+from fanin.bench.prediction import measure_prediction
+from fanin.errors import DataError
+
+
+@pytest.fixture(scope="module")
+def model(planted, tiny_recipe, train):
+    return train(planted, tiny_recipe("default", "training.epochs=1"))[0].model
+
+
+def test_every_text_is_predicted_in_every_run(model, monkeypatch):
+    calls = []
+    predict = type(model).predict
+    monkeypatch.setattr(
+        type(model), "predict", lambda self, texts, k: calls.append(len(texts)) or predict(self, texts, k)
+    )
+    speed = measure_prediction(model, (f"word{i}" for i in range(70)), k=3, runs=2)
+    assert calls == [64, 70, 70, *[1] * 70]
+    assert (speed.texts, speed.k, speed.runs) == (70, 3, 2)
+    assert 0 < speed.single_text_ms <= speed.single_text_p95_ms
+    assert speed.texts_per_second > 0
+    assert set(speed.as_dict()) == {
+        "texts",
+        "k",
+        "runs",
+        "texts_per_second",
+        "single_text_ms",
+        "single_text_p95_ms",
+    }
+
+
+def test_no_texts(model):
+    with pytest.raises(DataError, match="no texts"):
+        measure_prediction(model, [])
