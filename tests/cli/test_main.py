@@ -59,7 +59,7 @@ def test_help(invoke):
     outcome = invoke()
     assert outcome == invoke("--help")
     assert outcome.code == 0
-    for name in ("train", "evaluate", "predict", "inspect", "results", "recipes", "data", "doctor"):
+    for name in ("train", "evaluate", "predict", "inspect", "results", "recipes", "data", "bench", "doctor"):
         assert f"  {name}" in outcome.out
         assert invoke(name, "--help").code == 0
     assert invoke("--version").out.startswith("fanin 0.")

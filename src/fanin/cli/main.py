@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from fanin import __version__
-from fanin.cli import data, doctor, evaluate, inspection, predict, recipes, results, train
+from fanin.cli import bench, data, doctor, evaluate, inspection, predict, recipes, results, train
 from fanin.cli.output import literal, note, write_line
 from fanin.errors import FaninError
 
@@ -48,6 +48,7 @@ app.command("inspect")(inspection.inspect_model)
 app.command("results")(results.compare_results)
 app.command("recipes")(recipes.show_recipes)
 app.add_typer(data.app, name="data")
+app.add_typer(bench.app, name="bench")
 app.command("doctor")(doctor.doctor)
 
 
