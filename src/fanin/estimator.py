@@ -30,7 +30,7 @@ class TextClassifier:
 
     >>> texts = ["green tea", "black tea", "espresso", "filter coffee"] * 8
     >>> labels = [["tea"], ["tea"], ["coffee"], ["coffee"]] * 8
-    >>> classifier = TextClassifier.fit(texts, labels, settings=["encoder.out_features=32", "training.epochs=1"])
+    >>> classifier = TextClassifier.fit(texts, labels, settings=["encoder.out_features=64", "training.epochs=1"])
     >>> len(classifier.predict(["white tea"], k=2)[0])
     2
     """
