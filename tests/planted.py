@@ -22,6 +22,7 @@ TINY = (
     "encoder.table.learning_rate=0.05",
     "classifier.schedule.learning_rate=0.05",
     "training.batch_size=32",
+    "training.validation_share=0.05",
     "training.epochs=12",
     "training.log_every=5",
 )
