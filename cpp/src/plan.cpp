@@ -13,7 +13,7 @@ namespace {
 std::int64_t round_up(std::int64_t n, std::int64_t multiple) { return (n + multiple - 1) / multiple * multiple; }
 
 struct Sizes {
-  std::int64_t logits, weight_grad, bias_grad, inputs_by_row, weight_by_input, rows_out;
+  std::int64_t logits, weight_grad, bias_grad, inputs_by_row, rows_out;
 };
 
 Sizes sizes(const Layer& layer, const Tiling& tiling, std::int64_t sets_per_block) {
@@ -24,7 +24,6 @@ Sizes sizes(const Layer& layer, const Tiling& tiling, std::int64_t sets_per_bloc
           labels * fan_in,
           round_up(labels, kMaxLanes),
           groups ? tiling.tile_rows * fan_in : 0,
-          groups ? layer.fan_in * round_up(layer.group, kMaxLanes) : 0,
           tiling.tile_rows};
 }
 
@@ -65,7 +64,7 @@ std::int64_t choose_sets_per_block(const Layer& layer, const Tiling& tiling) {
 
 std::int64_t scratch_floats(const Layer& layer, const Tiling& tiling, std::int64_t sets_per_block) {
   const Sizes s = sizes(layer, tiling, sets_per_block);
-  return s.logits + s.weight_grad + s.bias_grad + s.inputs_by_row + s.weight_by_input + s.rows_out;
+  return s.logits + s.weight_grad + s.bias_grad + s.inputs_by_row + s.rows_out;
 }
 
 Scratch place_scratch(const Layer& layer, const Tiling& tiling, std::int64_t sets_per_block, float* memory) {
@@ -78,7 +77,6 @@ Scratch place_scratch(const Layer& layer, const Tiling& tiling, std::int64_t set
   };
   scratch.logits = take(s.logits);
   scratch.inputs_by_row = take(s.inputs_by_row);
-  scratch.weight_by_input = take(s.weight_by_input);
   scratch.rows_out = take(s.rows_out);
   scratch.weight_grad = take(s.weight_grad);
   scratch.bias_grad = take(s.bias_grad);

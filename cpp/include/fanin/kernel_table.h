@@ -14,7 +14,6 @@ struct Scratch {
   float* weight_grad;      // [sets_per_block * G, padded F]
   float* bias_grad;        // [sets_per_block * G]
   float* inputs_by_row;    // [T, padded F]: the gathered inputs of a set, row-major
-  float* weight_by_input;  // [F, padded G]: a set's weights, transposed
   float* rows_out;         // [T]
 };
 

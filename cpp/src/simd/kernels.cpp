@@ -49,9 +49,7 @@ FANIN_INLINE void set_forward(const Range& range, const Set<Index>& set, const f
     label_forward<NV>(x, set.index, set.weight, F, set.bias ? *set.bias : 0.0f, z);
     return;
   }
-  const int64_t stride = padded(range.layer.group);
-  transpose_matrix(set.weight, F, F, set.labels, range.scratch.weight_by_input, stride);
-  group_forward<NV>(x, set.index, range.scratch.weight_by_input, stride, F, set.labels, set.bias, z);
+  group_forward<NV>(x, set.index, set.weight, F, set.labels, set.bias, z);
 }
 
 // g [labels, T]; dw [labels, padded F] or null, dx or null as wanted.
@@ -72,7 +70,7 @@ FANIN_INLINE void set_backward(const Range& range, const Set<Index>& set, const 
 
 // Gradients of one set's logits z [labels, T], in place; db [labels] is added to. Returns whether backward has
 // anything to do.
-template <int NV, class Index>
+template <int NV, bool kFull, class Index>
 FANIN_INLINE bool set_gradient(const TrainTask& task, const Set<Index>& set, const TileRows& rows,
                                const LabelRow*& positive, float* z, float* db, LossSum& sum) {
   constexpr int kTile = NV * kLanes;
@@ -89,11 +87,11 @@ FANIN_INLINE bool set_gradient(const TrainTask& task, const Set<Index>& set, con
     if (sum.vectors + NV > LossSum::kFlushAfter) sum.flush();
     sum.vectors += NV;
     if (task.loss == Loss::bce) {
-      db[i] += bce_gradient<NV>(row, rows, sum);
+      db[i] += bce_gradient<NV, kFull>(row, rows, sum);
       needed = true;
     } else {
       bool all_zero;
-      db[i] += squared_hinge_gradient<NV>(row, rows, sum, all_zero);
+      db[i] += squared_hinge_gradient<NV, kFull>(row, rows, sum, all_zero);
       needed |= !all_zero;
     }
     if (relevant) {
@@ -108,38 +106,49 @@ FANIN_INLINE bool set_gradient(const TrainTask& task, const Set<Index>& set, con
   return needed;
 }
 
+// The sets [first, end) on one tile.
+template <int NV, bool kFull, class Index>
+void train_tile(const TrainTask& task, int64_t first, int64_t end, int64_t tile, const LabelRow* positive,
+                LossSum& sum) {
+  const Range& range = task.range;
+  const Layer& layer = range.layer;
+  const Scratch& scratch = range.scratch;
+  const TileRows rows = tile_rows(range.tiling, tile);
+  const float* x = task.x + tile * layer.inputs * NV * kLanes;
+  float* dx = task.dx + tile * layer.inputs * NV * kLanes;
+  for (int64_t s = first; s < end; ++s) {
+    const Set<Index> set = set_at<Index>(layer, s);
+    const int64_t local = set.first_label - first * layer.group;
+    set_forward<NV>(range, set, x, scratch.logits);
+    if (set_gradient<NV, kFull>(task, set, rows, positive, scratch.logits, scratch.bias_grad + local, sum)) {
+      set_backward<NV, true, true>(range, set, x, dx, scratch.logits,
+                                   scratch.weight_grad + local * padded(layer.fan_in));
+    }
+  }
+}
+
 // Blocks of sets, all tiles inside a block; the weights of a block change once all its tiles are done, so that
 // every tile sees the weights from before the step.
 template <int NV, class Index>
 void train_range(TrainTask& task) {
-  constexpr int kTile = NV * kLanes;
   const Range& range = task.range;
   const Layer& layer = range.layer;
   const Scratch& scratch = range.scratch;
   const int64_t F = layer.fan_in, G = layer.group, stride = padded(F);
-  const int64_t tile_size = layer.inputs * kTile;
   LossSum sum;
-  const LabelRow* block_positives = task.positives_begin;
+  const LabelRow* positive = task.positives_begin;
   for (int64_t first = range.first_set; first < range.end_set; first += range.sets_per_block) {
     const int64_t end = first + range.sets_per_block < range.end_set ? first + range.sets_per_block : range.end_set;
     const int64_t first_label = first * G;
     const int64_t labels = (end * G < layer.labels ? end * G : layer.labels) - first_label;
     zero(scratch.weight_grad, labels * stride);
     zero(scratch.bias_grad, labels);
-    while (block_positives != task.positives_end && block_positives->label < first_label) ++block_positives;
+    while (positive != task.positives_end && positive->label < first_label) ++positive;
     for (int64_t tile = 0; tile < range.tiling.tiles; ++tile) {
-      const TileRows rows = tile_rows(range.tiling, tile);
-      const float* x = task.x + tile * tile_size;
-      float* dx = task.dx + tile * tile_size;
-      const LabelRow* positive = block_positives;
-      for (int64_t s = first; s < end; ++s) {
-        const Set<Index> set = set_at<Index>(layer, s);
-        const int64_t local = set.first_label - first_label;
-        float* z = scratch.logits;
-        set_forward<NV>(range, set, x, z);
-        if (set_gradient<NV>(task, set, rows, positive, z, scratch.bias_grad + local, sum)) {
-          set_backward<NV, true, true>(range, set, x, dx, z, scratch.weight_grad + local * stride);
-        }
+      if (tile_rows(range.tiling, tile).count == NV * kLanes) {
+        train_tile<NV, true, Index>(task, first, end, tile, positive, sum);
+      } else {
+        train_tile<NV, false, Index>(task, first, end, tile, positive, sum);
       }
     }
     update_rows(task.update, task.update.weight_decay, task.scale, scratch.weight_grad, stride, layer.weight,

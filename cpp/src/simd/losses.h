@@ -8,18 +8,17 @@
 namespace fanin {
 namespace FANIN_ISA {
 
-// exp(a) for a <= 0, relative error below 2e-7; arguments under -87 count as -87; NaN stays NaN.
+// exp(a) for a <= 0, relative error below 4e-7 for a > -20; arguments under -87 count as -87; NaN stays NaN.
 FANIN_INLINE Vec exp_negative(Vec a) {
-  a = a < -87.0f ? splat(-87.0f) : a;
+  a = at_least(-87.0f, a);
   // 1.5 * 2^23 rounds to an integer; the 127 makes its low bits the exponent field of 2^n.
   const float shift = 12582912.0f + 127.0f;
   Vec shifted = a * 1.44269504f + shift;
   Vec n = shifted - shift;
-  Vec r = (a - n * 0.693145752f) - n * 1.42860677e-6f;  // n ln 2 in two parts, the first short enough to be exact
-  Vec p = r * 0.00138367421f + 0.00837489869f;          // minimax on [-ln 2 / 2, ln 2 / 2]
-  p = p * r + 0.0416682325f;
-  p = p * r + 0.166664198f;
-  p = p * r + 0.499999911f;
+  Vec r = a - n * 0.693147181f;
+  Vec p = r * 0.00831241999f + 0.0418909788f;  // minimax of (e^r - 1 - r) / r^2 on [-ln 2 / 2, ln 2 / 2]
+  p = p * r + 0.166671187f;
+  p = p * r + 0.499992251f;
   p = p * r + 1.0f;
   p = p * r + 1.0f;
   Vec power = reinterpret_cast<Vec>(reinterpret_cast<VecI>(shifted) << 23);
@@ -70,26 +69,23 @@ struct TileRows {
   std::int64_t count;  // rows of the batch in this tile
 };
 
-template <int NV>
 FANIN_INLINE VecI valid_lanes(const TileRows& rows, int vector) {
   return lane_numbers() < static_cast<std::int32_t>(rows.count) - vector * kLanes;
 }
 
-// Replaces logits z [T] by gradients for irrelevant labels; returns their sum. `all_zero` is set where every
-// gradient is zero and every logit finite, so that backward has nothing to add.
-template <int NV>
+// Replaces logits z [T] by gradients for irrelevant labels; returns their sum. kFull: every lane is a row.
+template <int NV, bool kFull>
 FANIN_INLINE float bce_gradient(float* z, const TileRows& rows, LossSum& sum) {
-  const bool full = rows.count == NV * kLanes;
   Vec gradient_sum{};
   Vec linear = sum.linear;
   Vec product = sum.product;
   for (int j = 0; j < NV; ++j) {
-    Vec logit = load(z + j * kLanes);
-    Vec positive_part = logit < 0.0f ? Vec{} : logit;
-    Vec e = exp_negative(logit < 0.0f ? logit : -logit);
+    const Vec logit = load(z + j * kLanes);
+    Vec positive_part = at_least(0.0f, logit);
+    Vec e = exp_negative(negative_magnitude(logit));
     Vec g = (logit < 0.0f ? e : splat(1.0f)) * reciprocal(1.0f + e);
-    if (__builtin_expect(!full, 0)) {
-      VecI valid = valid_lanes<NV>(rows, j);
+    if constexpr (!kFull) {
+      const VecI valid = valid_lanes(rows, j);
       positive_part = valid ? positive_part : Vec{};
       e = valid ? e : Vec{};
       g = valid ? g : Vec{};
@@ -104,25 +100,25 @@ FANIN_INLINE float bce_gradient(float* z, const TileRows& rows, LossSum& sum) {
   return sum_lanes(gradient_sum);
 }
 
-template <int NV>
+// The same; `all_zero` is set where every gradient is zero and every logit finite, so that backward adds nothing.
+template <int NV, bool kFull>
 FANIN_INLINE float squared_hinge_gradient(float* z, const TileRows& rows, LossSum& sum, bool& all_zero) {
-  const bool full = rows.count == NV * kLanes;
   Vec gradient_sum{};
   VecI active{};
   for (int j = 0; j < NV; ++j) {
-    Vec logit = load(z + j * kLanes);
+    const Vec logit = load(z + j * kLanes);
     Vec margin = logit + 1.0f;
-    // Not finite or beyond the margin; -inf too, since 0 * inf has to reach dx as NaN.
-    VecI keeps = ~((margin <= 0.0f) & (logit >= -3.4028234e38f));
-    margin = margin < 0.0f ? Vec{} : margin;
-    if (__builtin_expect(!full, 0)) {
-      VecI valid = valid_lanes<NV>(rows, j);
+    // Short of the margin, or not finite: 0 * inf has to reach dx as NaN.
+    VecI counts = ~((margin <= 0.0f) & (logit >= -3.4028234e38f));
+    margin = at_least(0.0f, margin);
+    if constexpr (!kFull) {
+      const VecI valid = valid_lanes(rows, j);
       margin = valid ? margin : Vec{};
-      keeps &= valid;
+      counts &= valid;
     }
-    active |= keeps;
+    active |= counts;
     sum.linear += margin * margin;
-    Vec g = margin + margin;
+    const Vec g = margin + margin;
     store(z + j * kLanes, g);
     gradient_sum += g;
   }

@@ -44,10 +44,10 @@ FANIN_INLINE void transpose_matrix(const float* in, std::int64_t in_stride, std:
   }
 }
 
-// z [G, T] = bias + W x[index]; weight_by_input is W transposed, [F, stride].
+// z [G, T] = bias + w x[index]; w is [G, F].
 template <int NV, class Index>
-FANIN_INLINE void group_forward(const float* x, const Index* index, const float* weight_by_input, std::int64_t stride,
-                                std::int64_t fan_in, std::int64_t group, const float* bias, float* z) {
+FANIN_INLINE void group_forward(const float* x, const Index* index, const float* w, std::int64_t fan_in,
+                                std::int64_t group, const float* bias, float* z) {
   constexpr int kTile = NV * kLanes;
   constexpr int N = kBlockVectors<NV>;
   for (int c = 0; c < NV; c += N) {
@@ -57,13 +57,13 @@ FANIN_INLINE void group_forward(const float* x, const Index* index, const float*
       for (int i = 0; i < M; ++i) {
         for (int j = 0; j < N; ++j) sums[i][j] = splat(bias ? bias[g0 + i] : 0.0f);
       }
-      const float* w = weight_by_input + g0;
-      for (std::int64_t f = 0; f < fan_in; ++f, w += stride) {
+      const float* weights = w + g0 * fan_in;
+      for (std::int64_t f = 0; f < fan_in; ++f) {
         const float* row = x + static_cast<std::int64_t>(index[f]) * kTile + c * kLanes;
         Vec inputs[N];
         for (int j = 0; j < N; ++j) inputs[j] = load(row + j * kLanes);
         for (int i = 0; i < M; ++i) {
-          const Vec weight = splat(w[i]);
+          const Vec weight = splat(weights[i * fan_in + f]);
           for (int j = 0; j < N; ++j) sums[i][j] += weight * inputs[j];
         }
       }

@@ -11,16 +11,6 @@ namespace FANIN_ISA {
 template <int NV>
 constexpr int kRegisterVectors = NV < FANIN_LANES / 2 ? NV : FANIN_LANES / 2;
 
-// Fetches the rows that a label reads, ahead of their use.
-template <int NV, class Index>
-FANIN_INLINE void prefetch_rows(const float* rows, const Index* index, std::int64_t fan_in) {
-  constexpr int kTile = NV * kLanes;
-  for (std::int64_t f = 0; f < fan_in; ++f) {
-    const float* row = rows + static_cast<std::int64_t>(index[f]) * kTile;
-    for (int i = 0; i < kTile; i += 16) __builtin_prefetch(row + i);
-  }
-}
-
 // z [T] = bias + sum_f w[f] * x[index[f], :].
 template <int NV, class Index>
 FANIN_INLINE void label_forward(const float* x, const Index* index, const float* w, std::int64_t fan_in, float bias,
@@ -55,15 +45,14 @@ FANIN_INLINE void label_forward(const float* x, const Index* index, const float*
 
 // One input of a label: dx[row] += g * w and the vector whose lanes add up to dw.
 template <int NV, bool kWantDx, bool kWantDw>
-FANIN_INLINE Vec input_backward(const float* x, float* dx, std::int64_t row, float w, const float* g) {
+FANIN_INLINE Vec input_backward(const float* x, float* dx, std::int64_t row, float w, const Vec* g) {
   constexpr int kTile = NV * kLanes;
   Vec dw{};
   for (int j = 0; j < NV; ++j) {
-    const Vec gradient = load(g + j * kLanes);
-    if constexpr (kWantDw) dw += gradient * load(x + row * kTile + j * kLanes);
+    if constexpr (kWantDw) dw += g[j] * load(x + row * kTile + j * kLanes);
     if constexpr (kWantDx) {
       float* place = dx + row * kTile + j * kLanes;
-      store(place, load(place) + gradient * splat(w));
+      store(place, load(place) + g[j] * splat(w));
     }
   }
   return dw;
@@ -73,17 +62,19 @@ FANIN_INLINE Vec input_backward(const float* x, float* dx, std::int64_t row, flo
 template <int NV, bool kWantDx, bool kWantDw, class Index>
 FANIN_INLINE void label_backward(const float* x, float* dx, const Index* index, const float* w, std::int64_t fan_in,
                                  const float* g, float* dw) {
+  Vec gradient[NV];  // in registers: seen through g, every store to dx might change it
+  for (int j = 0; j < NV; ++j) gradient[j] = load(g + j * kLanes);
   std::int64_t f = 0;
   for (; f + kLanes <= fan_in; f += kLanes) {
     Vec sums[kLanes];
 #pragma GCC unroll 16
     for (int i = 0; i < kLanes; ++i) {
-      sums[i] = input_backward<NV, kWantDx, kWantDw>(x, dx, index[f + i], w[f + i], g);
+      sums[i] = input_backward<NV, kWantDx, kWantDw>(x, dx, index[f + i], w[f + i], gradient);
     }
     if constexpr (kWantDw) store(dw + f, load(dw + f) + sum_lanes(sums));
   }
   for (; f < fan_in; ++f) {
-    const Vec sum = input_backward<NV, kWantDx, kWantDw>(x, dx, index[f], w[f], g);
+    const Vec sum = input_backward<NV, kWantDx, kWantDw>(x, dx, index[f], w[f], gradient);
     if constexpr (kWantDw) dw[f] += sum_lanes(sum);
   }
 }

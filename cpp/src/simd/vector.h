@@ -66,6 +66,21 @@ FANIN_INLINE bool any(VecI mask) {
 #endif
 }
 
+// The greater of the two; NaN in v stays NaN.
+FANIN_INLINE Vec at_least(float floor, Vec v) {
+#if FANIN_LANES == 16
+  const __m512 low = _mm512_set1_ps(floor);
+  return reinterpret_cast<Vec>(_mm512_maskz_max_ps(static_cast<__mmask16>(-1), low, reinterpret_cast<__m512>(v)));
+#else
+  return splat(floor) > v ? splat(floor) : v;
+#endif
+}
+
+// -|v|.
+FANIN_INLINE Vec negative_magnitude(Vec v) {
+  return reinterpret_cast<Vec>(reinterpret_cast<VecI>(v) | (-2147483647 - 1));
+}
+
 // 1 / v for v in [1, 2].
 FANIN_INLINE Vec reciprocal(Vec v) {
 #if FANIN_LANES == 16
