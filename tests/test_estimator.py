@@ -4,7 +4,8 @@ import pytest
 
 from fanin import ConfigError, DataError, TextClassifier
 
-TEXTS = ["green tea leaves", "black tea pot", "strong espresso", "filter coffee beans"] * 30
+KINDS = ["green tea leaves", "black tea pot", "strong espresso", "filter coffee beans"]
+TEXTS = [f"{kind} {i}" for i in range(30) for kind in KINDS]
 LABELS = [["tea"], ["tea"], ["coffee"], ["coffee", "[filter]"]] * 30
 SETTINGS = [
     "encoder.out_features=32",

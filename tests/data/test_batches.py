@@ -4,7 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fanin.data.batches import Batches, draw_validation
+from fanin.data.batches import Batches
 from fanin.data.store import TokenizedSplit
 from fanin.errors import ConfigError
 
@@ -80,27 +80,3 @@ def test_arrays_serve_an_embedding_bag_as_they_are():
 def test_refuses_empty_batches(setting):
     with pytest.raises(ConfigError, match="at least 1"):
         Batches(make_split([]), **setting)
-
-
-@given(st.integers(2, 300), st.floats(0.001, 0.6), st.integers(0, 5))
-def test_validation_rows_are_a_part_of_all(n, share, seed):
-    train, validation = draw_validation(n, share=share, seed=seed)
-    assert sorted([*train, *validation]) == list(range(n))
-    assert len(validation) == max(1, round(share * n))
-    again = draw_validation(n, share=share, seed=seed)
-    assert np.array_equal(train, again[0])
-    assert np.array_equal(validation, again[1])
-    assert (np.diff(train) > 0).all()
-
-
-def test_validation_can_be_a_count():
-    assert [len(part) for part in draw_validation(10, count=3)] == [7, 3]
-    assert not np.array_equal(draw_validation(1000, count=9, seed=1)[1], draw_validation(1000, count=9, seed=2)[1])
-
-
-@pytest.mark.parametrize(
-    "size", [{}, {"share": 0.1, "count": 1}, {"share": 0.0}, {"share": 1.0}, {"count": 0}, {"count": 10}]
-)
-def test_refuses_sizes_that_leave_a_side_empty(size):
-    with pytest.raises(ConfigError, match="validation"):
-        draw_validation(10, **size)

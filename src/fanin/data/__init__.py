@@ -1,6 +1,6 @@
 """From files to texts, positives and batches: readers, the tokenised store, and what is in a data set."""
 
-from fanin.data.batches import Batch, Batches, draw_validation
+from fanin.data.batches import Batch, Batches
 from fanin.data.building import build_store
 from fanin.data.content import content_key
 from fanin.data.dataset import Dataset
@@ -17,6 +17,5 @@ __all__ = [
     "TokenizedSplit",
     "build_store",
     "content_key",
-    "draw_validation",
     "open_dataset",
 ]

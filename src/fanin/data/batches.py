@@ -107,35 +107,3 @@ def _gather_rows(
     np.cumsum(length, out=out_indptr[1:])
     places = np.arange(out_indptr[-1]) + np.repeat(begin - out_indptr[:-1], length)
     return values[places].astype(np.int64), out_indptr
-
-
-def draw_validation(
-    n_rows: int, *, share: float | None = None, count: int | None = None, seed: int = 0
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Split training rows at random into rows to train on and rows to validate on.
-
-    Args:
-        n_rows: N, the number of training rows.
-        share: the share of them to validate on, in (0, 1); at least one row is taken.
-        count: or their number, in [1, N).
-        seed: the draw depends on this and the numbers alone.
-
-    Returns:
-        The two sets of row numbers, int64, each in ascending order.
-
-    Raises:
-        ConfigError: not one of share and count is given, or it leaves no rows on one side.
-    """
-    if (share is None) == (count is None):
-        raise ConfigError("give the size of the validation split either as a share or as a count")
-    if share is not None:
-        if not 0 < share < 1:
-            raise ConfigError(f"validation share {share} must be above 0 and below 1")
-        count = max(1, round(share * n_rows))
-    assert count is not None
-    if not 1 <= count < n_rows:
-        raise ConfigError(
-            f"validation count {count} must be at least 1 and leave some of the {n_rows} rows to train on"
-        )
-    order = np.random.default_rng([seed, n_rows]).permutation(n_rows)
-    return np.sort(order[count:]), np.sort(order[:count])

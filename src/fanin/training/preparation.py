@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fanin.data.batches import Batches, draw_validation
+from fanin.data.batches import Batches
 from fanin.data.building import build_store
 from fanin.data.content import cache_folder, content_key, make_key
+from fanin.data.validation import draw_validation, text_keys
 from fanin.encoders.tokenization import Tokenizer
 from fanin.errors import CheckpointError, DataError
 from fanin.folders import replacing_folder
@@ -105,10 +106,8 @@ def prepare(
         dev = store.split("dev")
         rows = _at_most(np.arange(len(dev)), training.validation_rows, training.seed)
         return PreparedData(tokenizer, store, np.arange(len(train)), dev, rows, "dev split")
-    if len(train) < 2:
-        raise DataError(f"{dataset.path}: one training text is too few to hold out any for validation; add a dev split")
     share = min(training.validation_share, training.validation_rows / len(train))
-    kept, held_out = draw_validation(len(train), share=share, seed=training.seed)
+    kept, held_out = draw_validation(text_keys(train), share, training.seed)
     return PreparedData(tokenizer, store, kept, train, held_out, "held out from training")
 
 
