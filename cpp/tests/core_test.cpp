@@ -1,0 +1,238 @@
+// Every operation of the core on odd sizes against plain double loops; built with sanitizers by `make sanitize`.
+// FANIN_CPU_ISA chooses the instruction set; exits with 77 where this processor cannot run it.
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstdio>
+#include <limits>
+#include <stdexcept>
+#include <utility>
+#include <vector>
+
+#include "fanin/instruction_set.h"
+#include "fanin/operations.h"
+#include "oracle.h"
+
+namespace {
+
+using oracle::Problem;
+using oracle::Shape;
+
+int failures = 0;
+const Shape* current = nullptr;
+
+void check(bool condition, const char* what) {
+  if (condition) return;
+  ++failures;
+  std::fprintf(stderr, "FAILED %s", what);
+  if (current != nullptr) {
+    std::fprintf(stderr, " at L=%lld D=%lld F=%lld G=%lld B=%lld", static_cast<long long>(current->labels),
+                 static_cast<long long>(current->inputs), static_cast<long long>(current->fan_in),
+                 static_cast<long long>(current->group), static_cast<long long>(current->rows));
+  }
+  std::fputc('\n', stderr);
+}
+
+// Agreement to a share of the largest true value.
+template <class Actual>
+void check_close(const std::vector<Actual>& actual, const std::vector<double>& truth, const char* what) {
+  double largest = 1.0, worst = 0.0;
+  for (const double value : truth) largest = std::fmax(largest, std::fabs(value));
+  check(actual.size() == truth.size(), what);
+  for (std::size_t i = 0; i < truth.size(); ++i) {
+    const double error = std::fabs(static_cast<double>(actual[i]) - truth[i]);
+    worst = error <= worst ? worst : error;  // NaN counts as worst
+  }
+  check(worst <= 1e-5 * largest, what);
+}
+
+std::vector<float> to_float(const std::vector<double>& values) { return {values.begin(), values.end()}; }
+
+void test_autograd_operations(const Shape& shape, int threads) {
+  Problem p(shape);
+  const auto area = static_cast<std::size_t>(shape.rows * shape.labels);
+  std::vector<float> z(area), dx(p.x.size()), dw(p.weight.size());
+  fanin::forward(p.layer(), p.x.data(), shape.rows, z.data(), threads);
+  check_close(z, oracle::logits(p), "forward");
+  std::vector<double> gradient, true_dx, true_dw, true_db;
+  oracle::loss(p, fanin::Loss::bce, gradient);
+  oracle::backward(p, gradient, true_dx, true_dw, true_db);
+  const std::vector<float> grad = to_float(gradient);
+  fanin::grad_input(p.layer(), grad.data(), shape.rows, dx.data(), threads);
+  check_close(dx, true_dx, "grad_input");
+  fanin::grad_weight(p.layer(), grad.data(), p.x.data(), shape.rows, dw.data(), threads);
+  check_close(dw, true_dw, "grad_weight");
+}
+
+void test_train_step(const Shape& shape, fanin::Loss loss, int threads) {
+  Problem p(shape);
+  std::vector<double> gradient, true_dx, true_dw, true_db;
+  const double scale = 0.5, true_loss = scale * oracle::loss(p, loss, gradient);
+  oracle::backward(p, gradient, true_dx, true_dw, true_db);
+  for (double& value : true_dx) value *= scale;
+  fanin::UpdateRule rule{};
+  rule.rule = fanin::Rule::sgd;
+  rule.learning_rate = 0.25f;
+  rule.momentum = 0.5f;
+  rule.weight_decay = 0.125f;
+  std::vector<float> velocity(p.weight.size(), 2.0f), bias_velocity(p.bias.size(), 0.0f), dx(p.x.size());
+  std::vector<double> true_weight, true_bias;
+  for (std::size_t i = 0; i < true_dw.size(); ++i) {
+    true_weight.push_back(p.weight[i] - 0.25 * (1.0 + scale * true_dw[i] + 0.125 * p.weight[i]));
+  }
+  for (std::size_t i = 0; i < true_db.size(); ++i) true_bias.push_back(p.bias[i] - 0.25 * scale * true_db[i]);
+  const fanin::Moments moments{{velocity.data(), nullptr}, {bias_velocity.data(), nullptr}};
+  const double value = fanin::train_step(p.layer(), moments, p.x.data(), shape.rows, p.positives(), loss, rule,
+                                         static_cast<float>(scale), dx.data(), threads);
+  check(std::fabs(value - true_loss) <= 1e-5 * std::fmax(1.0, true_loss), "loss value");
+  check_close(dx, true_dx, "dx of the step");
+  check_close(p.weight, true_weight, "weights after the step");
+  check_close(p.bias, true_bias, "biases after the step");
+}
+
+// One AdamW step from zero moments moves every weight by about the learning rate against its gradient's sign.
+void test_adamw(const Shape& shape) {
+  Problem p(shape);
+  std::vector<double> gradient, true_dx, true_dw, true_db;
+  oracle::loss(p, fanin::Loss::bce, gradient);
+  oracle::backward(p, gradient, true_dx, true_dw, true_db);
+  fanin::UpdateRule rule{};
+  rule.rule = fanin::Rule::adamw;
+  rule.learning_rate = 0.01f;
+  rule.beta2 = 0.999f;
+  rule.eps = 1e-3f;
+  rule.one_minus_beta1 = 0.1f;
+  rule.one_minus_beta2 = 0.001f;
+  rule.step_size = 0.01f / 0.1f;
+  rule.root_correction = 1.0f / std::sqrt(0.001f);
+  std::vector<float> mean(p.weight.size()), variance(p.weight.size()), dx(p.x.size());
+  std::vector<double> true_weight;
+  for (std::size_t i = 0; i < true_dw.size(); ++i) {
+    true_weight.push_back(p.weight[i] - 0.01 * true_dw[i] / (std::fabs(true_dw[i]) + 1e-3));
+  }
+  fanin::Layer layer = p.layer();
+  std::vector<float> bias_mean(p.bias.size()), bias_variance(p.bias.size());
+  fanin::train_step(layer, {{mean.data(), variance.data()}, {bias_mean.data(), bias_variance.data()}}, p.x.data(),
+                    shape.rows, p.positives(), fanin::Loss::bce, rule, 1.0f, dx.data(), 2);
+  check_close(p.weight, true_weight, "weights after AdamW");
+}
+
+void test_topk(const Shape& shape, bool exclude, int threads) {
+  Problem p(shape);
+  const auto L = static_cast<std::size_t>(shape.labels);
+  const std::int64_t k = std::min<std::int64_t>(shape.labels, 7);
+  std::vector<float> z(static_cast<std::size_t>(shape.rows) * L), scores(static_cast<std::size_t>(shape.rows * k));
+  std::vector<std::int64_t> labels(scores.size());
+  const fanin::Csr positives = p.positives();
+  fanin::forward(p.layer(), p.x.data(), shape.rows, z.data(), 1);
+  fanin::topk(p.layer(), p.x.data(), shape.rows, k, exclude ? &positives : nullptr, scores.data(), labels.data(),
+              threads);
+  for (std::int64_t row = 0; row < shape.rows; ++row) {
+    std::vector<std::pair<float, std::int64_t>> order;
+    for (std::int64_t label = 0; label < shape.labels; ++label) {
+      if (exclude && p.is_positive(row, label)) continue;
+      order.emplace_back(-z[static_cast<std::size_t>(row) * L + static_cast<std::size_t>(label)], label);
+    }
+    std::sort(order.begin(), order.end());
+    for (std::int64_t i = 0; i < k; ++i) {
+      const auto at = static_cast<std::size_t>(row * k + i);
+      const bool found = i < static_cast<std::int64_t>(order.size());
+      check(labels[at] == (found ? order[static_cast<std::size_t>(i)].second : -1), "top-k label");
+      check(found ? scores[at] == -order[static_cast<std::size_t>(i)].first : std::isinf(scores[at]), "top-k score");
+    }
+  }
+}
+
+void test_rewiring(const Shape& shape) {
+  Problem p(shape);
+  const std::int64_t limit = std::min(shape.fan_in, shape.inputs - shape.fan_in);
+  std::vector<std::int32_t> replaced(static_cast<std::size_t>(p.sets), -1);
+  std::vector<float> moment(p.weight.size(), 1.0f);
+  const Problem before = p;
+  fanin::rewire(p.layer(), {{moment.data(), nullptr}, {nullptr, nullptr}}, limit, 0.5, 11, replaced.data(), 3);
+  for (std::int64_t set = 0; set < p.sets; ++set) {
+    const std::int64_t label = set * shape.group;
+    std::set<std::int64_t> inputs, used;
+    std::int64_t changed = 0;
+    for (std::int64_t f = 0; f < shape.fan_in; ++f) used.insert(before.input_of(label, f));
+    for (std::int64_t f = 0; f < shape.fan_in; ++f) {
+      const std::int64_t input = p.input_of(label, f);
+      inputs.insert(input);
+      if (input == before.input_of(label, f)) continue;
+      ++changed;
+      check(used.count(input) == 0, "regrown input was in use");
+      for (std::int64_t l = label; l < std::min(label + shape.group, shape.labels); ++l) {
+        const auto at = static_cast<std::size_t>(l * shape.fan_in + f);
+        check(p.weight[at] == 0.0f && moment[at] == 0.0f, "regrown slot is zero");
+      }
+    }
+    check(static_cast<std::int64_t>(inputs.size()) == shape.fan_in, "no duplicates after rewiring");
+    check(changed == replaced[static_cast<std::size_t>(set)] && changed <= limit, "number of replaced slots");
+  }
+}
+
+void test_non_finite_values() {
+  const float bad[] = {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()};
+  for (const float value : bad) {
+    for (const std::int64_t group : {1, 4}) {
+      for (const fanin::Loss loss : {fanin::Loss::bce, fanin::Loss::squared_hinge}) {
+        Problem p({9, 6, 6, group, 5});
+        p.x[8] = value;  // row 1
+        fanin::UpdateRule rule{};
+        std::vector<float> dx(p.x.size()), z(45);
+        fanin::forward(p.layer(), p.x.data(), 5, z.data(), 1);
+        for (std::size_t i = 0; i < z.size(); ++i) check(std::isfinite(z[i]) == (i / 9 != 1), "bad x in its logits");
+        fanin::train_step(p.layer(), {}, p.x.data(), 5, p.positives(), loss, rule, 1.0f, dx.data(), 1);
+        if (std::isnan(value)) {
+          for (std::size_t i = 0; i < dx.size(); ++i) check(std::isnan(dx[i]) == (i / 6 == 1), "NaN in its row of dx");
+        }
+      }
+    }
+  }
+}
+
+void test_refused_positives() {
+  Problem p({5, 4, 2, 1, 2});
+  std::vector<float> dx(p.x.size());
+  const std::vector<std::vector<std::int64_t>> indptrs = {{0, 1, 1}, {1, 1, 2}, {0, 2, 1}, {0, 1, 2}, {0, 1, 2}};
+  const std::vector<std::vector<std::int64_t>> labels = {{0, 1}, {0, 1}, {0}, {0, 5}, {-1, 0}};
+  for (std::size_t i = 0; i < labels.size(); ++i) {
+    bool refused = false;
+    try {
+      const fanin::Csr csr{indptrs[i].data(), labels[i].data(), static_cast<std::int64_t>(labels[i].size())};
+      fanin::train_step(p.layer(), {}, p.x.data(), 2, csr, fanin::Loss::bce, {}, 1.0f, dx.data(), 1);
+    } catch (const std::invalid_argument&) {
+      refused = true;
+    }
+    check(refused, "invalid positives are refused");
+  }
+}
+
+}  // namespace
+
+int main() {
+  try {
+    std::printf("instruction set: %s\n", fanin::kernels().name);
+  } catch (const std::runtime_error& error) {
+    std::printf("skipped: %s\n", error.what());
+    return 77;
+  }
+  const Shape shapes[] = {{1, 1, 1, 1, 1},    {7, 5, 5, 1, 1},     {37, 19, 1, 1, 3},    {29, 16, 16, 16, 15},
+                          {50, 33, 8, 3, 17}, {65, 64, 33, 16, 31}, {67, 48, 16, 32, 5},  {9, 40, 12, 2, 130},
+                          {33, 70, 65, 1, 65}, {19, 66000, 3, 1, 2}, {19, 65536, 5, 4, 2}, {300, 12, 4, 1, 0}};
+  for (const Shape& shape : shapes) {
+    current = &shape;
+    for (const int threads : {1, 3}) {
+      test_autograd_operations(shape, threads);
+      for (const fanin::Loss loss : {fanin::Loss::bce, fanin::Loss::squared_hinge}) test_train_step(shape, loss, threads);
+      for (const bool exclude : {false, true}) test_topk(shape, exclude, threads);
+    }
+    test_adamw(shape);
+    test_rewiring(shape);
+  }
+  current = nullptr;
+  test_non_finite_values();
+  test_refused_positives();
+  std::printf("%d checks failed\n", failures);
+  return failures == 0 ? 0 : 1;
+}

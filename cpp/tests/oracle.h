@@ -1,0 +1,133 @@
+// A layer with its batch and the truth of every operation, in plain double loops.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+#include <random>
+#include <set>
+#include <vector>
+
+#include "fanin/layer.h"
+#include "fanin/operations.h"
+
+namespace oracle {
+
+struct Shape {
+  std::int64_t labels, inputs, fan_in, group, rows;
+};
+
+// A random layer and batch. Every array has exactly the stated size, so that a sanitizer sees each step outside.
+struct Problem {
+  Shape shape;
+  std::int64_t sets;
+  bool wide;
+  std::vector<float> weight, bias, x;
+  std::vector<std::uint16_t> narrow_index;
+  std::vector<std::int32_t> wide_index;
+  std::vector<std::int64_t> indptr, indices;
+
+  explicit Problem(const Shape& s) : shape(s), sets((s.labels + s.group - 1) / s.group), wide(s.inputs > 65536) {
+    std::mt19937 random(static_cast<unsigned>(s.labels + 31 * s.inputs + s.rows));
+    std::normal_distribution<float> normal;
+    const auto fill = [&](std::vector<float>& values, std::int64_t n) {
+      values.resize(static_cast<std::size_t>(n));
+      for (float& value : values) value = normal(random);
+    };
+    fill(weight, s.labels * s.fan_in);
+    fill(bias, s.labels);
+    fill(x, s.rows * s.inputs);
+    if (wide) {
+      wide_index.resize(static_cast<std::size_t>(sets * s.fan_in));
+    } else {
+      narrow_index.resize(static_cast<std::size_t>(sets * s.fan_in));
+    }
+    fanin::draw_index(sets, s.fan_in, s.inputs, 7, wide, layer().index, 2);
+    indptr.push_back(0);
+    for (std::int64_t row = 0; row < s.rows; ++row) {
+      if (row % 3 != 1) {  // every third row has no positives, every row with some has one of them twice
+        for (int i = 0; i < 3; ++i) indices.push_back(static_cast<std::int64_t>(random() % static_cast<unsigned>(s.labels)));
+        indices.push_back(indices.back());
+      }
+      indptr.push_back(static_cast<std::int64_t>(indices.size()));
+    }
+  }
+
+  fanin::Layer layer() {
+    void* index = wide ? static_cast<void*>(wide_index.data()) : static_cast<void*>(narrow_index.data());
+    return {weight.data(), index, wide, bias.data(), shape.labels, shape.inputs, shape.fan_in, shape.group, sets};
+  }
+  fanin::Csr positives() const {
+    return {indptr.data(), indices.data(), static_cast<std::int64_t>(indices.size())};
+  }
+  std::int64_t input_of(std::int64_t label, std::int64_t f) const {
+    const auto at = static_cast<std::size_t>(label / shape.group * shape.fan_in + f);
+    return wide ? wide_index[at] : narrow_index[at];
+  }
+  bool is_positive(std::int64_t row, std::int64_t label) const {
+    for (std::int64_t i = indptr[static_cast<std::size_t>(row)]; i < indptr[static_cast<std::size_t>(row) + 1]; ++i) {
+      if (indices[static_cast<std::size_t>(i)] == label) return true;
+    }
+    return false;
+  }
+};
+
+inline std::vector<double> logits(const Problem& p) {
+  const Shape& s = p.shape;
+  std::vector<double> z;
+  for (std::int64_t row = 0; row < s.rows; ++row) {
+    for (std::int64_t label = 0; label < s.labels; ++label) {
+      double sum = p.bias[static_cast<std::size_t>(label)];
+      for (std::int64_t f = 0; f < s.fan_in; ++f) {
+        sum += static_cast<double>(p.weight[static_cast<std::size_t>(label * s.fan_in + f)]) *
+               p.x[static_cast<std::size_t>(row * s.inputs + p.input_of(label, f))];
+      }
+      z.push_back(sum);
+    }
+  }
+  return z;
+}
+
+// Sum of the losses; gradient [B, L] by the logits.
+inline double loss(const Problem& p, fanin::Loss kind, std::vector<double>& gradient) {
+  const std::vector<double> z = logits(p);
+  gradient.assign(z.size(), 0.0);
+  double total = 0.0;
+  for (std::int64_t row = 0; row < p.shape.rows; ++row) {
+    for (std::int64_t label = 0; label < p.shape.labels; ++label) {
+      const auto at = static_cast<std::size_t>(row * p.shape.labels + label);
+      const double y = p.is_positive(row, label) ? 1.0 : 0.0;
+      if (kind == fanin::Loss::bce) {
+        total += std::fmax(z[at], 0.0) + std::log1p(std::exp(-std::fabs(z[at]))) - y * z[at];
+        gradient[at] = 1.0 / (1.0 + std::exp(-z[at])) - y;
+      } else {
+        const double sign = 2.0 * y - 1.0;
+        const double margin = std::fmax(0.0, 1.0 - sign * z[at]);
+        total += margin * margin;
+        gradient[at] = -2.0 * sign * margin;
+      }
+    }
+  }
+  return total;
+}
+
+inline void backward(const Problem& p, const std::vector<double>& gradient, std::vector<double>& dx,
+                     std::vector<double>& dw, std::vector<double>& db) {
+  const Shape& s = p.shape;
+  dx.assign(static_cast<std::size_t>(s.rows * s.inputs), 0.0);
+  dw.assign(p.weight.size(), 0.0);
+  db.assign(p.bias.size(), 0.0);
+  for (std::int64_t row = 0; row < s.rows; ++row) {
+    for (std::int64_t label = 0; label < s.labels; ++label) {
+      const double g = gradient[static_cast<std::size_t>(row * s.labels + label)];
+      db[static_cast<std::size_t>(label)] += g;
+      for (std::int64_t f = 0; f < s.fan_in; ++f) {
+        const auto w = static_cast<std::size_t>(label * s.fan_in + f);
+        const auto input = static_cast<std::size_t>(row * s.inputs + p.input_of(label, f));
+        dx[input] += g * p.weight[w];
+        dw[w] += g * p.x[input];
+      }
+    }
+  }
+}
+
+}  // namespace oracle
