@@ -171,3 +171,9 @@ def test_training_texts_without_any_label(write_planted, tiny_recipe, train, tmp
     result, _ = train(folder, tiny_recipe("default", "training.epochs=2"))
     assert result.metrics["validation"]["points"] == 0
     assert result.model.train_counts.sum() == 0
+
+
+def test_an_unwritable_cache_is_named(planted, tiny_recipe, train, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match="FANIN_CACHE"):
+        train(planted, tiny_recipe(), tmp_path / "file" / "cache")

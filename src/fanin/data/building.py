@@ -72,7 +72,7 @@ def build_store(
             return _publish(draft, folder)
     except OSError as error:
         raise ConfigError(
-            f"{stores}: the tokenised texts cannot be written ({error.strerror}); free some space there, or name "
+            f"{stores}: the tokenised texts cannot be written ({error.strerror or error}); free space there, or name "
             "another folder in the environment variable FANIN_CACHE"
         ) from error
 

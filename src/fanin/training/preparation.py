@@ -13,7 +13,7 @@ from fanin.data.building import build_store
 from fanin.data.content import cache_folder, content_key, make_key
 from fanin.data.validation import draw_validation, text_keys
 from fanin.encoders.tokenization import Tokenizer
-from fanin.errors import CheckpointError, DataError
+from fanin.errors import CheckpointError, ConfigError, DataError
 from fanin.folders import replacing_folder
 
 if TYPE_CHECKING:
@@ -131,8 +131,14 @@ def _tokenizer(dataset: Dataset, section: TokenizerSection, cache: Path | None) 
         except CheckpointError:
             pass  # damaged: made anew below
     tokenizer = Tokenizer.train(_Corpus(dataset), **settings)
-    with replacing_folder(folder) as new:
-        tokenizer.save(new)
+    try:
+        with replacing_folder(folder) as new:
+            tokenizer.save(new)
+    except OSError as error:
+        raise ConfigError(
+            f"{folder}: the tokenizer cannot be written ({error.strerror or error}); free space there, or name "
+            "another folder in the environment variable FANIN_CACHE"
+        ) from error
     return tokenizer
 
 

@@ -44,7 +44,11 @@ class RunFolder:
             path.mkdir(parents=True, exist_ok=True)
             if any(path.iterdir()):
                 raise ConfigError(f"{path}: the run folder is not empty; name a new one, or delete it first")
-            (path / RECIPE).write_text(recipe_text(recipe), encoding="utf-8")
+            try:
+                (path / RECIPE).write_text(recipe_text(recipe), encoding="utf-8")
+            except OSError:
+                (path / RECIPE).unlink(missing_ok=True)  # so that the folder can be used once there is space
+                raise
         except OSError as error:
             raise ConfigError(f"{path}: the run folder cannot be written ({error.strerror or error})") from error
         return cls(path)
