@@ -131,11 +131,22 @@ class ClassifierSection(Section):
 
 
 class SparseSection(ClassifierSection):
-    """The fixed fan-in layer; ``rewiring: null`` keeps the random index sets of the start."""
+    """The fixed fan-in layer; ``rewiring: null`` keeps the index sets of the start.
+
+    Attributes:
+        fan_in: F, inputs a label reads.
+        group_size: G, labels that share an index set.
+        start: "random" index sets, or "centroids": the inputs and weights that tell a label's texts from the average
+            in the untrained encoder's space (:mod:`fanin.training.warm_start`).
+        centroid_gain: what a label's own texts score above the average text at a start from centroids.
+        rewiring: SET rewiring, or null.
+    """
 
     kind: Literal["sparse"] = "sparse"
     fan_in: Count = 32
     group_size: Count = 1
+    start: Literal["random", "centroids"] = "random"
+    centroid_gain: Positive = 6.0
     rewiring: RewiringSection | None = RewiringSection()
 
 

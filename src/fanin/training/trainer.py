@@ -18,8 +18,10 @@ from fanin.model import TextModel
 from fanin.model_files import folder_bytes, load_model, save_model
 from fanin.training.assemble import build_classifier, build_encoder, build_rewiring
 from fanin.training.process_memory import peak_bytes
+from fanin.training.recipe import SparseSection
 from fanin.training.schedule import learning_rate
 from fanin.training.scoring import score_split
+from fanin.training.warm_start import start_from_centroids
 
 if TYPE_CHECKING:
     from fanin.data.batches import Batch, Batches
@@ -89,6 +91,7 @@ class Trainer:
         training = self._recipe.training
         torch.manual_seed(mix_seed(training.seed, 3))
         try:
+            self._start()
             for epoch in range(1, training.epochs + 1):
                 self._train_epoch(epoch)
                 if epoch % training.evaluate_every == 0 or epoch == training.epochs:
@@ -96,6 +99,20 @@ class Trainer:
             return self._finish()
         finally:
             self._display.close()
+
+    def _start(self) -> None:
+        """Set the classifier's connections from label centroids if the recipe says so; it counts as training time."""
+        section = self._recipe.classifier
+        if not isinstance(section, SparseSection) or section.start == "random":
+            return
+        assert isinstance(self._classifier, SparseLinear)
+        started = time.monotonic()
+        train = self._data.store.split("train")
+        start_from_centroids(
+            self._classifier, self._encoder, train, self._data.train_rows, section.centroid_gain, self._display
+        )
+        self._train_seconds += time.monotonic() - started
+        self._run.log("centroids", peak_bytes=peak_bytes())
 
     def _train_epoch(self, epoch: int) -> None:
         self._encoder.train()

@@ -1,0 +1,96 @@
+"""A start from label centroids in the space of the untrained encoder."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from fanin.classifier.centroids import centroid_connections
+from fanin.data.batches import Batches
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+    from fanin.classifier.sparse import SparseLinear
+    from fanin.data.batches import Batch
+    from fanin.data.store import TokenizedSplit
+    from fanin.encoders.bag import BagEncoder
+    from fanin.training.progress import ProgressDisplay
+
+LABEL_CHUNK = 32_768
+_BATCH = 2048
+
+
+@torch.no_grad()
+def start_from_centroids(
+    classifier: SparseLinear,
+    encoder: BagEncoder,
+    split: TokenizedSplit,
+    rows: NDArray[np.int64],
+    gain: float,
+    display: ProgressDisplay,
+    label_chunk: int = LABEL_CHUNK,
+) -> None:
+    """Set index sets, weights and biases by :func:`centroid_connections`.
+
+    An untrained bag encoder is a random projection of the weighted bag of words, so near texts are near in x and a
+    centroid finds a label's texts before anything is learned. Texts are encoded once for the mean and again for
+    each chunk of labels that they are relevant for; no (L, D) array exists.
+
+    Args:
+        classifier: changed in place; labels without training texts keep their index sets.
+        encoder: not changed.
+        split: the training texts.
+        rows: (n,) the rows trained on.
+        gain: what a label's own texts score above the average text.
+        display: told of the progress.
+        label_chunk: labels worked on at a time; never changes the result.
+    """
+    was_training = encoder.training
+    encoder.eval()
+    display.start("label centroids", len(rows))
+    mean = torch.zeros(classifier.in_features)
+    for x, batch in _encoded(encoder, split, rows):
+        mean += x.sum(0)
+        display.advance(len(batch))
+    mean /= len(rows)
+    step = max(1, label_chunk // classifier.group_size) * classifier.group_size
+    for start in range(0, classifier.out_features, step):
+        stop = min(start + step, classifier.out_features)
+        sums, counts = _label_sums(classifier.in_features, encoder, split, rows, range(start, stop))
+        sets = slice(start // classifier.group_size, -(-stop // classifier.group_size))
+        index = classifier.index[sets]
+        found = centroid_connections(sums, counts, mean, index.long(), classifier.group_size, gain)
+        index.copy_(found.inputs.to(index.dtype))
+        classifier.weight[start:stop] = found.weight
+        if classifier.bias is not None:
+            classifier.bias[start:stop] += found.offset
+    encoder.train(was_training)
+
+
+def _label_sums(
+    in_features: int, encoder: BagEncoder, split: TokenizedSplit, rows: NDArray[np.int64], labels: range
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Sum of x over the texts of each label of a range, (C, D), and their numbers, (C,)."""
+    of_positive = np.repeat(np.arange(len(split)), np.diff(split.labels_indptr))  # (P,)
+    inside = (split.labels >= labels.start) & (split.labels < labels.stop)
+    relevant = np.intersect1d(rows, of_positive[inside])
+    sums, counts = torch.zeros(len(labels), in_features), torch.zeros(len(labels))
+    for x, batch in _encoded(encoder, split, relevant):
+        own = (batch.indices >= labels.start) & (batch.indices < labels.stop)
+        texts = torch.from_numpy(np.repeat(np.arange(len(batch)), np.diff(batch.indptr))[own])
+        positions = torch.from_numpy(batch.indices[own] - labels.start)
+        sums.index_add_(0, positions, x[texts])
+        counts.index_add_(0, positions, torch.ones(len(positions)))
+    return sums, counts
+
+
+def _encoded(
+    encoder: BagEncoder, split: TokenizedSplit, rows: NDArray[np.int64]
+) -> Iterator[tuple[torch.Tensor, Batch]]:
+    for batch in Batches(split, _BATCH, shuffle=False, rows=rows).epoch():
+        yield encoder(torch.from_numpy(batch.tokens), torch.from_numpy(batch.offsets)), batch

@@ -1,0 +1,58 @@
+"""A start from label centroids: independent of chunks, bounded, and better than none."""
+
+import numpy as np
+import pytest
+import torch
+
+from fanin.classifier.sparse import SparseLinear
+from fanin.classifier.topology import check_index
+from fanin.data.formats import open_dataset
+from fanin.training.assemble import build_encoder
+from fanin.training.preparation import prepare
+from fanin.training.progress import Silent
+from fanin.training.warm_start import start_from_centroids
+
+
+@pytest.fixture(scope="module")
+def prepared(planted, tiny_recipe, tmp_path_factory):
+    recipe = tiny_recipe()
+    data = prepare(open_dataset(planted), recipe, tmp_path_factory.mktemp("cache"))
+    return data, build_encoder(recipe.encoder, data.tokenizer.vocabulary_size, 0)
+
+
+@pytest.mark.parametrize("group_size", [1, 3])
+def test_chunks_do_not_matter(group_size, prepared):
+    data, encoder = prepared
+    layers = [SparseLinear(32, 40, 8, group_size) for _ in range(3)]
+    for layer, chunk in zip(layers, (1, 7, 1000), strict=True):
+        start_from_centroids(
+            layer, encoder, data.store.split("train"), data.train_rows, 6.0, Silent(), label_chunk=chunk
+        )
+    for other in layers[1:]:
+        assert torch.equal(layers[0].index, other.index)
+        torch.testing.assert_close(layers[0].weight, other.weight)
+        torch.testing.assert_close(layers[0].bias, other.bias)
+    check_index(layers[0].index, layers[0].index.shape, 32)
+    assert encoder.training
+
+
+def test_rows_that_are_not_trained_on_count_for_nothing(prepared):
+    data, encoder = prepared
+    split = data.store.split("train")
+    of_positive = np.repeat(np.arange(len(split)), np.diff(split.labels_indptr))
+    without = np.setdiff1d(np.arange(len(split)), of_positive[split.labels == 0])
+    layer = SparseLinear(32, 40, 8, initial_scale=0.0)
+    before = layer.index[0].tolist()
+    start_from_centroids(layer, encoder, split, without, 6.0, Silent())
+    assert layer.index[0].tolist() == before
+    assert not layer.weight[0].any()
+    assert layer.weight[1].any()
+
+
+def test_it_predicts_before_training(planted, tiny_recipe, train):
+    """One step of training, which alone teaches nothing, after each start."""
+    settings = ("training.epochs=1", "training.batch_size=1000", "encoder.out_features=128", "classifier.fan_in=32")
+    cold, _ = train(planted, tiny_recipe("default", *settings))
+    warm, run = train(planted, tiny_recipe("default", *settings, "classifier.start=centroids"))
+    assert warm.metrics["test"]["P@1"] > 2 * cold.metrics["test"]["P@1"] + 0.2
+    assert '"centroids"' in (run.path / "log.jsonl").read_text(encoding="utf-8")
