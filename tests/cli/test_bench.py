@@ -1,6 +1,9 @@
 """``fanin bench``."""
 
 import json
+from functools import partial
+
+import pytest
 
 
 def test_prediction(trained, drinks, invoke):
@@ -19,3 +22,30 @@ def test_without_a_model(tmp_path, drinks, invoke):
     outcome = invoke("bench", "prediction", tmp_path, drinks)
     assert outcome.code == 2
     assert "holds no model" in outcome.err
+
+
+def test_kernels(invoke, monkeypatch):
+    from fanin.bench import kernels
+
+    tiny = partial(
+        kernels.measure_kernels, [kernels.LayerShape(96, 32, 8, 4)], threads=(1,), sgemm_size=64, chunk_sizes=(96,)
+    )
+    monkeypatch.setattr(kernels, "measure_kernels", tiny)
+    outcome = invoke("bench", "kernels", "--rounds", "1", "--batch-size", "5", "--json")
+    assert outcome.code == 0
+    assert outcome.err.startswith("1 threads, L=96, D=32, F=8, G=4: ")
+    (row,) = json.loads(outcome.out)
+    assert (row["out_features"], row["batch_size"], row["dense_chunk_size"]) == (96, 5, 96)
+    assert row["dense_over_sparse_ratio"] == pytest.approx(row["dense_ms"] / row["sparse_ms"])
+    table = invoke("bench", "kernels", "--rounds", "1")
+    assert table.code == 0
+    assert "dense rate share %" in table.out.splitlines()[0]
+
+
+def test_memory(invoke):
+    outcome = invoke("bench", "memory", "--labels", "1000", "--json")
+    assert outcome.code == 0
+    (row,) = json.loads(outcome.out)
+    assert row["out_features"] == 1000
+    assert row["classifier_gib"] * 2**30 == 1000 * (32 * 6 + 4)
+    assert row["imports_gib"] <= row["peak_gib"]

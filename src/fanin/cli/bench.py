@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fanin.cli.options import Data, Json, Run
-from fanin.cli.output import percent, write_json, write_table
+from fanin.cli.output import note, percent, write_json, write_table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,6 +37,38 @@ def bench_prediction(
     dataset = open_dataset(data)
     split = "test" if "test" in dataset.split_names else "train"
     _write_rows([measure_prediction(load_model(model_folder(run)), dataset.texts(split), k=k)], json=json)
+
+
+@app.command("kernels")
+def bench_kernels(
+    rounds: Annotated[int, typer.Option("--rounds", min=1, help="How often each side has its turn.")] = 7,
+    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Rows of a batch, B.")] = 128,
+    json: Json = False,
+) -> None:
+    """Time the fused step of the sparse layer beside the dense one, in turn, on one thread and on all.
+
+    Takes some minutes; the machine should be idle.
+    """
+    from fanin.bench.kernels import StepSpeed, measure_kernels
+
+    def say(row: StepSpeed) -> None:
+        note(
+            f"{row.threads} threads, L={row.out_features}, D={row.in_features}, F={row.fan_in}, G={row.group_size}: "
+            f"{row.dense_over_sparse_ratio:.2f}x"
+        )
+
+    _write_rows(measure_kernels(batch_size=batch_size, rounds=rounds, done=say), json=json)
+
+
+@app.command("memory")
+def bench_memory(
+    labels: Annotated[list[int] | None, typer.Option("--labels", min=1, help="Number of labels. Repeatable.")] = None,
+    json: Json = False,
+) -> None:
+    """Measure the peak memory of a process that makes and trains a sparse classifier (D=768, F=32, B=128, SGD)."""
+    from fanin.bench.memory import LABEL_COUNTS, measure_memory
+
+    _write_rows(measure_memory(labels or LABEL_COUNTS), json=json)
 
 
 def _write_rows(rows: Sequence[DataclassInstance], *, json: bool) -> None:
