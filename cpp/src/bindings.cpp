@@ -32,7 +32,9 @@ void require(bool condition, const char* what) {
   if (!condition) throw std::invalid_argument(what);
 }
 
-std::int64_t size(const auto& array, std::size_t dimension) { return static_cast<std::int64_t>(array.shape(dimension)); }
+std::int64_t size(const auto& array, std::size_t dimension) {
+  return static_cast<std::int64_t>(array.shape(dimension));
+}
 
 bool is_wide(const IndexMatrix& index) {
   require(index.dtype() == nb::dtype<std::uint16_t>() || index.dtype() == nb::dtype<std::int32_t>(),

@@ -13,7 +13,7 @@ namespace {
 std::int64_t round_up(std::int64_t n, std::int64_t multiple) { return (n + multiple - 1) / multiple * multiple; }
 
 struct Sizes {
-  std::int64_t logits, weight_grad, bias_grad, inputs_by_row, rows_out;
+  std::int64_t logits, weight_grad, bias_grad, inputs_by_row, label_logits;
 };
 
 Sizes sizes(const Layer& layer, const Tiling& tiling, std::int64_t sets_per_block) {
@@ -41,7 +41,7 @@ Tiling choose_tiling(std::int64_t rows, std::int64_t inputs, int arrays) {
   static const std::int64_t cache = level2_cache_bytes();
   std::int64_t best = 16;
   std::int64_t best_cost = 0;
-  for (const std::int64_t tile : {std::int64_t{16}, std::int64_t{32}, std::int64_t{64}}) {
+  for (const std::int64_t tile : {std::int64_t{16}, std::int64_t{32}, kMaxTileRows}) {
     if (tile > 16 && arrays * inputs * tile * std::int64_t{sizeof(float)} > cache * 3 / 4) break;
     // Work grows with the rows, padding included; each visit of a set costs about as much as 8 rows on top.
     const std::int64_t cost = round_up(rows, tile) / tile * (tile + 8);
@@ -58,13 +58,14 @@ std::int64_t choose_sets_per_block(const Layer& layer, const Tiling& tiling) {
       layer.group * round_up(layer.fan_in, kMaxLanes) * static_cast<std::int64_t>(sizeof(float));
   const std::int64_t tile_bytes = 2 * layer.inputs * tiling.tile_rows * static_cast<std::int64_t>(sizeof(float));
   const bool tiles_stay = tile_bytes * tiling.tiles <= level2_cache_bytes();
-  const std::int64_t budget = tiling.tiles == 1 || tiles_stay ? 16 * 1024 : std::max<std::int64_t>(tile_bytes, 256 * 1024);
+  const std::int64_t budget =
+      tiling.tiles == 1 || tiles_stay ? 16 * 1024 : std::max<std::int64_t>(tile_bytes, 256 * 1024);
   return std::min(std::max<std::int64_t>(1, budget / set_bytes), std::max<std::int64_t>(1, layer.sets));
 }
 
 std::int64_t scratch_floats(const Layer& layer, const Tiling& tiling, std::int64_t sets_per_block) {
   const Sizes s = sizes(layer, tiling, sets_per_block);
-  return s.logits + s.weight_grad + s.bias_grad + s.inputs_by_row + s.rows_out;
+  return s.logits + s.weight_grad + s.bias_grad + s.inputs_by_row + s.label_logits;
 }
 
 Scratch place_scratch(const Layer& layer, const Tiling& tiling, std::int64_t sets_per_block, float* memory) {
@@ -77,7 +78,7 @@ Scratch place_scratch(const Layer& layer, const Tiling& tiling, std::int64_t set
   };
   scratch.logits = take(s.logits);
   scratch.inputs_by_row = take(s.inputs_by_row);
-  scratch.rows_out = take(s.rows_out);
+  scratch.label_logits = take(s.label_logits);
   scratch.weight_grad = take(s.weight_grad);
   scratch.bias_grad = take(s.bias_grad);
   return scratch;

@@ -16,7 +16,8 @@ struct Share {
   std::int64_t end;
 };
 inline Share share(std::int64_t size, int part, int parts) {
-  return {size / parts * part + size % parts * part / parts, size / parts * (part + 1) + size % parts * (part + 1) / parts};
+  const auto start = [&](int p) { return size / parts * p + size % parts * p / parts; };
+  return {start(part), start(part + 1)};
 }
 
 // Calls body(part) for every part in [0, parts), each on a thread of its own, the first on the caller's. Rethrows

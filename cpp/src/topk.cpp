@@ -24,7 +24,10 @@ bool better(const Candidate& a, const Candidate& b) {
 class BestOfRows {
  public:
   BestOfRows(std::int64_t rows, std::int64_t k, const Csr* exclude, const std::vector<std::int64_t>& excluded)
-      : k_(static_cast<std::size_t>(k)), exclude_(exclude), excluded_(excluded), rows_(static_cast<std::size_t>(rows)) {}
+      : k_(static_cast<std::size_t>(k)),
+        exclude_(exclude),
+        excluded_(excluded),
+        rows_(static_cast<std::size_t>(rows)) {}
 
   // The row's new threshold: only logits above it are worth an insertion.
   float insert(std::int64_t row, float score, std::int64_t label) {

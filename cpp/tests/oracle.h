@@ -45,7 +45,8 @@ struct Problem {
     indptr.push_back(0);
     for (std::int64_t row = 0; row < s.rows; ++row) {
       if (row % 3 != 1) {  // every third row has no positives, every row with some has one of them twice
-        for (int i = 0; i < 3; ++i) indices.push_back(static_cast<std::int64_t>(random() % static_cast<unsigned>(s.labels)));
+        const auto labels = static_cast<std::uint64_t>(s.labels);
+        for (int i = 0; i < 3; ++i) indices.push_back(static_cast<std::int64_t>(random() % labels));
         indices.push_back(indices.back());
       }
       indptr.push_back(static_cast<std::int64_t>(indices.size()));

@@ -14,7 +14,7 @@ struct Scratch {
   float* weight_grad;      // [sets_per_block * G, padded F]
   float* bias_grad;        // [sets_per_block * G]
   float* inputs_by_row;    // [T, padded F]: the gathered inputs of a set, row-major
-  float* rows_out;         // [T]
+  float* label_logits;     // [T]: the logits of a label with positives
 };
 
 // One thread's part of an operation: the sets [first_set, end_set).
@@ -93,5 +93,8 @@ const KernelTable& portable_kernels();
 
 // Widest vector of any instruction set, in floats: paddings are multiples of it.
 constexpr std::int64_t kMaxLanes = 16;
+
+// Largest number of rows in a tile.
+constexpr std::int64_t kMaxTileRows = 64;
 
 }  // namespace fanin

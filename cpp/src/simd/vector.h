@@ -38,16 +38,6 @@ FANIN_INLINE Vec load(const float* p) { return *reinterpret_cast<const Unaligned
 FANIN_INLINE void store(float* p, Vec v) { *reinterpret_cast<UnalignedVec*>(p) = v; }
 FANIN_INLINE Vec splat(float value) { return Vec{} + value; }
 
-// The first n lanes from memory, zero behind.
-FANIN_INLINE Vec load_first(const float* p, int n) {
-  Vec v{};
-  for (int i = 0; i < n; ++i) v[i] = p[i];
-  return v;
-}
-FANIN_INLINE void store_first(float* p, Vec v, int n) {
-  for (int i = 0; i < n; ++i) p[i] = v[i];
-}
-
 // Lane i: 0, 1, 2, ...
 FANIN_INLINE VecI lane_numbers() {
   VecI v{};
@@ -98,40 +88,40 @@ FANIN_INLINE Vec interleave(Vec a, Vec b);
 template <int d>
 FANIN_INLINE Vec exchange(Vec a, Vec b);
 
-#define FANIN_PAIR(d, ...)                                                     \
+#define FANIN_INTERLEAVE(d, ...)                                                     \
   template <>                                                                  \
   FANIN_INLINE Vec interleave<d>(Vec a, Vec b) {                               \
     return FANIN_SHUFFLE(a, b, __VA_ARGS__);                                   \
   }
-#define FANIN_PAIR_UP(d, ...)                                                  \
+#define FANIN_EXCHANGE(d, ...)                                                  \
   template <>                                                                  \
   FANIN_INLINE Vec exchange<d>(Vec a, Vec b) {                                 \
     return FANIN_SHUFFLE(a, b, __VA_ARGS__);                                   \
   }
 #if FANIN_LANES == 16
-FANIN_PAIR(8, 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23)
-FANIN_PAIR_UP(8, 8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31)
-FANIN_PAIR(4, 0, 1, 2, 3, 16, 17, 18, 19, 8, 9, 10, 11, 24, 25, 26, 27)
-FANIN_PAIR_UP(4, 4, 5, 6, 7, 20, 21, 22, 23, 12, 13, 14, 15, 28, 29, 30, 31)
-FANIN_PAIR(2, 0, 1, 16, 17, 4, 5, 20, 21, 8, 9, 24, 25, 12, 13, 28, 29)
-FANIN_PAIR_UP(2, 2, 3, 18, 19, 6, 7, 22, 23, 10, 11, 26, 27, 14, 15, 30, 31)
-FANIN_PAIR(1, 0, 16, 2, 18, 4, 20, 6, 22, 8, 24, 10, 26, 12, 28, 14, 30)
-FANIN_PAIR_UP(1, 1, 17, 3, 19, 5, 21, 7, 23, 9, 25, 11, 27, 13, 29, 15, 31)
+FANIN_INTERLEAVE(8, 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23)
+FANIN_EXCHANGE(8, 8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31)
+FANIN_INTERLEAVE(4, 0, 1, 2, 3, 16, 17, 18, 19, 8, 9, 10, 11, 24, 25, 26, 27)
+FANIN_EXCHANGE(4, 4, 5, 6, 7, 20, 21, 22, 23, 12, 13, 14, 15, 28, 29, 30, 31)
+FANIN_INTERLEAVE(2, 0, 1, 16, 17, 4, 5, 20, 21, 8, 9, 24, 25, 12, 13, 28, 29)
+FANIN_EXCHANGE(2, 2, 3, 18, 19, 6, 7, 22, 23, 10, 11, 26, 27, 14, 15, 30, 31)
+FANIN_INTERLEAVE(1, 0, 16, 2, 18, 4, 20, 6, 22, 8, 24, 10, 26, 12, 28, 14, 30)
+FANIN_EXCHANGE(1, 1, 17, 3, 19, 5, 21, 7, 23, 9, 25, 11, 27, 13, 29, 15, 31)
 #elif FANIN_LANES == 8
-FANIN_PAIR(4, 0, 1, 2, 3, 8, 9, 10, 11)
-FANIN_PAIR_UP(4, 4, 5, 6, 7, 12, 13, 14, 15)
-FANIN_PAIR(2, 0, 1, 8, 9, 4, 5, 12, 13)
-FANIN_PAIR_UP(2, 2, 3, 10, 11, 6, 7, 14, 15)
-FANIN_PAIR(1, 0, 8, 2, 10, 4, 12, 6, 14)
-FANIN_PAIR_UP(1, 1, 9, 3, 11, 5, 13, 7, 15)
+FANIN_INTERLEAVE(4, 0, 1, 2, 3, 8, 9, 10, 11)
+FANIN_EXCHANGE(4, 4, 5, 6, 7, 12, 13, 14, 15)
+FANIN_INTERLEAVE(2, 0, 1, 8, 9, 4, 5, 12, 13)
+FANIN_EXCHANGE(2, 2, 3, 10, 11, 6, 7, 14, 15)
+FANIN_INTERLEAVE(1, 0, 8, 2, 10, 4, 12, 6, 14)
+FANIN_EXCHANGE(1, 1, 9, 3, 11, 5, 13, 7, 15)
 #else
-FANIN_PAIR(2, 0, 1, 4, 5)
-FANIN_PAIR_UP(2, 2, 3, 6, 7)
-FANIN_PAIR(1, 0, 4, 2, 6)
-FANIN_PAIR_UP(1, 1, 5, 3, 7)
+FANIN_INTERLEAVE(2, 0, 1, 4, 5)
+FANIN_EXCHANGE(2, 2, 3, 6, 7)
+FANIN_INTERLEAVE(1, 0, 4, 2, 6)
+FANIN_EXCHANGE(1, 1, 5, 3, 7)
 #endif
-#undef FANIN_PAIR
-#undef FANIN_PAIR_UP
+#undef FANIN_INTERLEAVE
+#undef FANIN_EXCHANGE
 
 // Transposes the square of kLanes vectors in place.
 template <int d = kLanes / 2>

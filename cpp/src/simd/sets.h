@@ -1,0 +1,83 @@
+// One index set of a layer: where its parameters lie, and its forward and backward over one tile, per label or per
+// group. Included by kernels.cpp only.
+#pragma once
+
+#include "fanin/kernel_table.h"
+#include "simd/losses.h"
+#include "simd/per_group.h"
+#include "simd/per_label.h"
+
+namespace fanin {
+namespace FANIN_ISA {
+namespace {
+
+using std::int64_t;
+
+int64_t padded(int64_t fan_in) { return (fan_in + kMaxLanes - 1) / kMaxLanes * kMaxLanes; }
+
+void zero(float* p, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) p[i] = 0.0f;
+}
+
+TileRows tile_rows(const Tiling& tiling, int64_t tile) {
+  const int64_t first = tile * tiling.tile_rows;
+  const int64_t left = tiling.rows - first;
+  return {first, left < tiling.tile_rows ? left : tiling.tile_rows};
+}
+
+// One index set: its labels and where its parameters lie.
+template <class Index>
+struct Set {
+  int64_t first_label;
+  int64_t labels;  // G, fewer in the last set
+  const Index* index;
+  float* weight;  // [labels, F]
+  const float* bias;
+};
+
+template <class Index>
+Set<Index> set_at(const Layer& layer, int64_t set) {
+  const int64_t first = set * layer.group;
+  const int64_t left = layer.labels - first;
+  return {first, left < layer.group ? left : layer.group, static_cast<const Index*>(layer.index) + set * layer.fan_in,
+          layer.weight + first * layer.fan_in, layer.bias ? layer.bias + first : nullptr};
+}
+
+template <int NV, class Index>
+FANIN_INLINE void set_forward(const Range& range, const Set<Index>& set, const float* x, float* z) {
+  const int64_t F = range.layer.fan_in;
+  if (range.layer.group == 1) {
+    label_forward<NV>(x, set.index, set.weight, F, set.bias ? *set.bias : 0.0f, z);
+    return;
+  }
+  group_forward<NV>(x, set.index, set.weight, F, set.labels, set.bias, z);
+}
+
+// g [labels, T]; dw [labels, padded F] or null, dx or null as wanted.
+template <int NV, bool kWantDx, bool kWantDw, class Index>
+FANIN_INLINE void set_backward(const Range& range, const Set<Index>& set, const float* x, float* dx, const float* g,
+                               float* dw) {
+  const int64_t F = range.layer.fan_in;
+  if (range.layer.group == 1) {
+    label_backward<NV, kWantDx, kWantDw>(x, dx, set.index, set.weight, F, g, dw);
+    return;
+  }
+  if constexpr (kWantDw) {
+    gather_by_row<NV>(x, set.index, F, padded(F), range.scratch.inputs_by_row);
+    group_grad_weight<NV>(range.scratch.inputs_by_row, padded(F), set.labels, g, dw);
+  }
+  if constexpr (kWantDx) group_grad_input<NV>(dx, set.index, set.weight, F, set.labels, g);
+}
+
+// Calls body(tile, first set, end set) for all tiles and sets of a range.
+template <class Body>
+FANIN_INLINE void for_tiles(const Range& range, const Body& body) {
+  for (int64_t first = range.first_set; first < range.end_set; first += range.sets_per_block) {
+    const int64_t end = first + range.sets_per_block < range.end_set ? first + range.sets_per_block : range.end_set;
+    for (int64_t tile = 0; tile < range.tiling.tiles; ++tile) body(tile, first, end);
+  }
+}
+
+}  // namespace
+}  // namespace FANIN_ISA
+}  // namespace fanin

@@ -1,0 +1,109 @@
+// The fused training step over a range of sets. Included by kernels.cpp only.
+#pragma once
+
+#include "fanin/kernel_table.h"
+#include "simd/losses.h"
+#include "simd/sets.h"
+#include "simd/updates.h"
+
+namespace fanin {
+namespace FANIN_ISA {
+namespace {
+
+// Gradients of one set's logits z [labels, T], in place; db [labels] is added to. Returns whether backward has
+// anything to do.
+template <int NV, bool kFull, class Index>
+FANIN_INLINE bool set_gradient(const TrainTask& task, const Set<Index>& set, const TileRows& rows,
+                               const LabelRow*& positive, float* z, float* db, LossSum& sum) {
+  constexpr int kTile = NV * kLanes;
+  bool needed = false;
+  for (int64_t i = 0; i < set.labels; ++i) {
+    const int64_t label = set.first_label + i;
+    while (positive != task.positives_end && positive->label < label) ++positive;
+    const bool relevant = positive != task.positives_end && positive->label == label;
+    float* row = z + i * kTile;
+    float* logits = task.range.scratch.label_logits;
+    if (relevant) {
+      for (int j = 0; j < NV; ++j) store(logits + j * kLanes, load(row + j * kLanes));
+    }
+    if (sum.vectors + NV > LossSum::kFlushAfter) sum.flush();
+    sum.vectors += NV;
+    if (task.loss == Loss::bce) {
+      db[i] += bce_gradient<NV, kFull>(row, rows, sum);
+      needed = true;
+    } else {
+      bool all_zero;
+      db[i] += squared_hinge_gradient<NV, kFull>(row, rows, sum, all_zero);
+      needed |= !all_zero;
+    }
+    if (relevant) {
+      for (; positive != task.positives_end && positive->label == label; ++positive) {
+        const int64_t place = positive->row - rows.first;
+        if (place < 0 || place >= rows.count) continue;
+        db[i] += make_relevant(task.loss, logits[place], row[place], sum.total);
+        needed = true;
+      }
+    }
+  }
+  return needed;
+}
+
+// The sets [first, end) on one tile.
+template <int NV, bool kFull, class Index>
+void train_tile(const TrainTask& task, int64_t first, int64_t end, int64_t tile, const LabelRow* positive,
+                LossSum& sum) {
+  const Range& range = task.range;
+  const Layer& layer = range.layer;
+  const Scratch& scratch = range.scratch;
+  const TileRows rows = tile_rows(range.tiling, tile);
+  const float* x = task.x + tile * layer.inputs * NV * kLanes;
+  float* dx = task.dx + tile * layer.inputs * NV * kLanes;
+  for (int64_t s = first; s < end; ++s) {
+    const Set<Index> set = set_at<Index>(layer, s);
+    const int64_t local = set.first_label - first * layer.group;
+    set_forward<NV>(range, set, x, scratch.logits);
+    if (set_gradient<NV, kFull>(task, set, rows, positive, scratch.logits, scratch.bias_grad + local, sum)) {
+      set_backward<NV, true, true>(range, set, x, dx, scratch.logits,
+                                   scratch.weight_grad + local * padded(layer.fan_in));
+    }
+  }
+}
+
+// Blocks of sets, all tiles inside a block; the weights of a block change once all its tiles are done, so that
+// every tile sees the weights from before the step.
+template <int NV, class Index>
+void train_range(TrainTask& task) {
+  const Range& range = task.range;
+  const Layer& layer = range.layer;
+  const Scratch& scratch = range.scratch;
+  const int64_t F = layer.fan_in, G = layer.group, stride = padded(F);
+  LossSum sum;
+  const LabelRow* positive = task.positives_begin;
+  for (int64_t first = range.first_set; first < range.end_set; first += range.sets_per_block) {
+    const int64_t end = first + range.sets_per_block < range.end_set ? first + range.sets_per_block : range.end_set;
+    const int64_t first_label = first * G;
+    const int64_t labels = (end * G < layer.labels ? end * G : layer.labels) - first_label;
+    zero(scratch.weight_grad, labels * stride);
+    zero(scratch.bias_grad, labels);
+    while (positive != task.positives_end && positive->label < first_label) ++positive;
+    for (int64_t tile = 0; tile < range.tiling.tiles; ++tile) {
+      if (tile_rows(range.tiling, tile).count == NV * kLanes) {
+        train_tile<NV, true, Index>(task, first, end, tile, positive, sum);
+      } else {
+        train_tile<NV, false, Index>(task, first, end, tile, positive, sum);
+      }
+    }
+    update_rows(task.update, task.update.weight_decay, task.scale, scratch.weight_grad, stride, layer.weight,
+                task.moments.weight, first_label, labels, F);
+    if (layer.bias) {
+      update_rows(task.update, 0.0f, task.scale, scratch.bias_grad, 1, layer.bias, task.moments.bias, first_label,
+                  labels, 1);
+    }
+  }
+  sum.flush();
+  task.loss_sum = sum.total;
+}
+
+}  // namespace
+}  // namespace FANIN_ISA
+}  // namespace fanin
