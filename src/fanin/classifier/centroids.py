@@ -9,7 +9,8 @@ import torch
 if TYPE_CHECKING:
     from torch import Tensor
 
-_TINY = 1e-12
+# A centroid that is nearer to the average text than this share of the texts' spread is not worth amplifying.
+_NOISE_SHARE = 0.05
 
 
 class Connections(NamedTuple):
@@ -21,24 +22,25 @@ class Connections(NamedTuple):
 
 
 def centroid_connections(
-    sums: Tensor, counts: Tensor, mean: Tensor, index: Tensor, group_size: int, gain: float
+    sums: Tensor, counts: Tensor, mean: Tensor, spread: float, index: Tensor, group_size: int, gain: float
 ) -> Connections:
     """The F inputs in which the labels of each index set differ most from the average text, weighted by the difference.
 
     A label's weights are its centroid less the mean of all texts, on the chosen inputs, scaled so that its own training
-    texts score ``gain`` above the average text in the mean; the offset keeps the average text's score at the bias.
+    texts score nearly ``gain`` above the average text in the mean, and much less where the difference is no larger than
+    chance would make it; the offset keeps the average text's score at the bias.
 
     Args:
         sums: (C, D) sum of x over the training texts of each label, for C labels from the first of an index set on.
         counts: (C,) number of these texts.
         mean: (D,) mean x of all training texts.
+        spread: mean square of a feature's distance from its mean over all training texts.
         index: (s, F) the index sets of these labels so far; labels without texts keep them.
         group_size: G, labels that share an index set.
         gain: what a label's own texts score above the average one.
 
-    >>> found = centroid_connections(
-    ...     torch.tensor([[4.0, 0.0, -2.0]]), torch.tensor([2.0]), torch.zeros(3), torch.tensor([[0, 1]]), 1, gain=5.0
-    ... )
+    >>> sums, counts = torch.tensor([[4.0, 0.0, -2.0]]), torch.tensor([2.0])
+    >>> found = centroid_connections(sums, counts, torch.zeros(3), 0.0, torch.tensor([[0, 1]]), 1, gain=5.0)
     >>> found.inputs.tolist(), found.weight.tolist()
     ([[0, 2]], [[2.0, -1.0]])
     """
@@ -52,5 +54,6 @@ def centroid_connections(
     chosen = torch.where(energy.sum(1, keepdim=True) > 0, chosen, index)
     columns = chosen.repeat_interleave(group_size, dim=0)[:C]  # (C, F)
     weight = difference.gather(1, columns)
-    weight *= gain / weight.square().sum(1, keepdim=True).clamp_min(_TINY)
+    noise = _NOISE_SHARE * F * spread
+    weight *= gain / (weight.square().sum(1, keepdim=True) + noise).clamp_min(torch.finfo(sums.dtype).tiny)
     return Connections(chosen, weight, -(weight * mean[columns]).sum(1))

@@ -29,7 +29,7 @@ class SparseLinear(Classifier):
         in_features: D.
         out_features: L.
         fan_in: F, inputs a label reads.
-        group_size: G, consecutive labels that share one index set; 1 gives every label its own.
+        group_size: G, consecutive labels that share one index set; 1 gives every label its own, L or more one to all.
         bias: whether each label has a bias.
         seed: of the index sets and weights.
         initial_scale: weights and bias start uniform within initial_scale / sqrt(F); 0 starts at zero.
@@ -72,7 +72,7 @@ class SparseLinear(Classifier):
         super().__init__(in_features, out_features)
         check_shape(in_features, fan_in, group_size)
         self.fan_in = fan_in
-        self.group_size = group_size
+        self.group_size = min(group_size, out_features)
         self.backend = backend
         self.weight = nn.Parameter(torch.empty(out_features, fan_in, device=device, dtype=dtype))
         self.bias = nn.Parameter(torch.empty(out_features, device=device, dtype=dtype)) if bias else None

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from fanin.data.dataset import Dataset
-    from fanin.data.store import Store, TokenizedSplit
+    from fanin.data.store import Store
     from fanin.training.recipe import Recipe, TokenizerSection
 
 SCORING_BATCH = 1024
@@ -38,17 +38,20 @@ class PreparedData:
         tokenizer: trained on the training texts.
         store: the tokenised data set.
         train_rows: (n,) rows of the train split to train on.
-        validation: the split that holds the validation rows.
+        validation: name of the split that holds the validation rows, "dev" or "train".
         validation_rows: (m,) rows of it.
-        validation_source: in words, where they come from.
     """
 
     tokenizer: Tokenizer
     store: Store
     train_rows: NDArray[np.int64]
-    validation: TokenizedSplit
+    validation: str
     validation_rows: NDArray[np.int64]
-    validation_source: str
+
+    @property
+    def validation_source(self) -> str:
+        """In words, where the validation rows come from."""
+        return "dev split" if self.validation == "dev" else "held out from training"
 
     def train_batches(self, batch_size: int, seed: int) -> Batches:
         """Shuffled batches of the training rows."""
@@ -56,7 +59,7 @@ class PreparedData:
 
     def validation_batches(self) -> Batches:
         """The validation rows in order."""
-        return Batches(self.validation, SCORING_BATCH, shuffle=False, rows=self.validation_rows)
+        return Batches(self.store.split(self.validation), SCORING_BATCH, shuffle=False, rows=self.validation_rows)
 
     def test_batches(self) -> Batches:
         """The test rows in order; there must be a test split."""
@@ -105,10 +108,10 @@ def prepare(
     if "dev" in store.split_names:
         dev = store.split("dev")
         rows = _at_most(np.arange(len(dev)), training.validation_rows, training.seed)
-        return PreparedData(tokenizer, store, np.arange(len(train)), dev, rows, "dev split")
+        return PreparedData(tokenizer, store, np.arange(len(train)), "dev", rows)
     share = min(training.validation_share, training.validation_rows / len(train))
     kept, held_out = draw_validation(text_keys(train), share, training.seed)
-    return PreparedData(tokenizer, store, kept, train, held_out, "held out from training")
+    return PreparedData(tokenizer, store, kept, "train", held_out)
 
 
 class _Corpus:

@@ -173,7 +173,7 @@ class TrainingSection(Section):
         batch_size: B.
         seed: of everything random.
         validation_share: share of the training rows held out where the data has no dev split.
-        validation_rows: at most so many rows are used for validation.
+        validation_rows: no larger share is held out, or taken of the dev split, than gives about so many rows.
         evaluate_every: epochs between validations; the last epoch is always validated.
         select_by: the validation metric that chooses the kept model, such as "P@1".
         log_every: steps between lines of the log.

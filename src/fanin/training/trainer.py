@@ -172,7 +172,10 @@ class Trainer:
 
     def _validate(self, epoch: int) -> None:
         self._display.start("validation", len(self._data.validation_rows))
-        scores = score_split(self._model, self._data.validation_batches(), self._recipe.evaluation, self._display)
+        barred = self._data.store.excluded(self._data.validation)
+        scores = score_split(
+            self._model, self._data.validation_batches(), self._recipe.evaluation, self._display, barred
+        )
         chosen = self._recipe.training.select_by
         value = scores.metrics[chosen]
         self._run.log("validation", epoch=epoch, texts_per_second=scores.texts_per_second, **scores.metrics.as_dict())
@@ -187,7 +190,9 @@ class Trainer:
         model = load_model(self._run.model)
         texts = self._batches.n_rows * self._recipe.training.epochs
         metrics: dict[str, Any] = {
-            "validation": self._score("validation", model, self._data.validation_batches(), None),
+            "validation": self._score(
+                "validation", model, self._data.validation_batches(), self._data.store.excluded(self._data.validation)
+            ),
             "validation_source": self._data.validation_source,
             "train_seconds": round(self._train_seconds, 3),
             "train_texts_per_second": round(texts / self._train_seconds, 1),

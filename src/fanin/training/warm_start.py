@@ -53,18 +53,20 @@ def start_from_centroids(
     was_training = encoder.training
     encoder.eval()
     display.start("label centroids", len(rows))
-    mean = torch.zeros(classifier.in_features)
+    mean, squares = torch.zeros(classifier.in_features), torch.zeros(classifier.in_features)
     for x, batch in _encoded(encoder, split, rows):
         mean += x.sum(0)
+        squares += x.square().sum(0)
         display.advance(len(batch))
     mean /= len(rows)
+    spread = float((squares / len(rows) - mean.square()).clamp_min(0).mean())
     step = max(1, label_chunk // classifier.group_size) * classifier.group_size
     for start in range(0, classifier.out_features, step):
         stop = min(start + step, classifier.out_features)
         sums, counts = _label_sums(classifier.in_features, encoder, split, rows, range(start, stop))
         sets = slice(start // classifier.group_size, -(-stop // classifier.group_size))
         index = classifier.index[sets]
-        found = centroid_connections(sums, counts, mean, index.long(), classifier.group_size, gain)
+        found = centroid_connections(sums, counts, mean, spread, index.long(), classifier.group_size, gain)
         index.copy_(found.inputs.to(index.dtype))
         classifier.weight[start:stop] = found.weight
         if classifier.bias is not None:
