@@ -27,6 +27,7 @@ $(VENV)/.installed: pyproject.toml $(CONSTRAINTS) $(CORE)
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "fanin needs Python 3.11 or newer; set PYTHON=")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet $(PIP_OPTIONS) -e '.[dev]'
+	$(BIN)/python -c 'from fanin.kernels.dispatch import compiled_core_obstacle as why; print("fanin:", why() or "compiled CPU core ready")'
 	touch $@
 
 $(HPO)/Y.txt: | install

