@@ -1,5 +1,7 @@
 """Recipes: defaults, extension, single settings, and every way to get one wrong."""
 
+from itertools import permutations
+
 import pytest
 
 from fanin.errors import ConfigError
@@ -72,12 +74,72 @@ def test_updates_are_built_with_the_step_s_learning_rate():
         (["a..b=1"], "write section.key=value"),
         (["classifier.fan_in=[1"], "not plain YAML"),
         (["classifier=3"], "classifier"),
+        (["dense=1"], "unknown setting 'dense'"),
+        (["sparse={}"], "unknown setting 'sparse'"),
+        (["classifier.dense=1"], "unknown setting 'classifier.dense'"),
+        (["encoder.sparse.a=1"], "unknown setting 'encoder.sparse'"),
+        (["extends=dense"], "--recipe"),
+        (["training.seed=2024-13-45"], "not plain YAML"),
+        (["training.seed=!!int abc"], "not plain YAML"),
+        (["training.seed=!!int 3"], "a tag in line 1"),
+        (["training.seed=! 3"], "a tag in line 1"),
+        (["training.seed=!!bool maybe"], "not plain YAML"),
+        (["training.seed=" + "[" * 5000], "nested too deeply"),
+        (["training.seed=&a 3"], "an anchor or alias"),
+        (["training={seed: 1, seed: 2}"], "stands twice"),
+        (["training.seed=" + "9" * 5000], "not plain YAML"),
+        (["training.seed=0x" + "f" * 9000], "training.seed"),
+        ([".".join(["a"] * 5000) + "=1"], "write section.key=value"),
+        (["classifier.kind=[1]"], "classifier"),
+        (["classifier.kind=null"], "classifier"),
+        (["evaluation.ks=[1001]"], "evaluation.ks.0"),
+        (["evaluation.ks=[" + "1," * 21 + "]"], "evaluation.ks"),
+        (["encoder.out_features=2147483648"], "encoder.out_features"),
+        (["tokenizer.unknown_buckets=9999999999999999999999"], "tokenizer.unknown_buckets"),
+        (["tokenizer.unknown_buckets=2147483647"], "unknown_buckets, frequent_pairs"),
+        (["training.seed=9223372036854775808"], "training.seed"),
     ],
 )
 def test_wrong_settings_are_named(settings, message):
     with pytest.raises(ConfigError) as caught:
         load_recipe("default", settings)
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "training.select_by=" + "x" * 10**5,
+        "training.epochs=" + "x" * 10**5,
+        "training.epochs=[" + "1," * 10**4 + "]",
+        "classifier.kind=" + "x" * 10**5,
+        "x" * 10**5 + "=1",
+        "x" * 10**5,
+        "training={" + ",".join(f"x{i}: 1" for i in range(2000)) + "}",
+    ],
+)
+def test_messages_stay_short(setting):
+    with pytest.raises(ConfigError) as caught:
+        load_recipe("default", [setting])
+    assert len(str(caught.value)) < 3000
+
+
+def test_a_section_without_a_kind_is_of_the_default_kind(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("classifier: {fan_in: 7, update: {eps: 1.0e-5}}\n", encoding="utf-8")
+    recipe = load_recipe(path, ["classifier.kind=sparse", "classifier.update.kind=adamw"])
+    assert (recipe.classifier.fan_in, recipe.classifier.update.eps) == (7, 1e-5)
+    assert load_recipe(path, ["classifier.kind=dense"]).classifier == DenseSection()
+
+
+def test_the_order_of_settings_does_not_matter():
+    settings = ["classifier.kind=dense", "classifier.initial_scale=0.5", "classifier.update={kind: sgd}"]
+    settings.append("classifier.update.momentum=0.9")
+    recipes = [load_recipe("default", order) for order in permutations(settings)]
+    assert recipes[0].classifier.initial_scale == 0.5
+    assert recipes[0].classifier.update.momentum == 0.9
+    assert all(recipe == recipes[0] for recipe in recipes)
+    assert load_recipe("default", ["training.seed=1", "training.seed=2"]).training.seed == 2
 
 
 def test_all_mistakes_are_reported_at_once():
@@ -98,6 +160,11 @@ def test_all_mistakes_are_reported_at_once():
         ("extends: [default]", "extends"),
         ("1: 2", "must be a mapping"),
         ("? [a]\n: b", "not plain YAML"),
+        ("dense: 1", "unknown setting 'dense'"),
+        ("a: &a [x, x]\nb: &b [*a, *a]\nc: [*b, *b]", "an anchor or alias in line 1"),
+        ("training: {seed: 2024-13-45}", "not plain YAML"),
+        ("training: !!map {seed: 1}", "a tag in line 1"),
+        ("[" * 5000, "nested too deeply"),
     ],
 )
 def test_wrong_files_are_refused(text, message, tmp_path):

@@ -15,7 +15,9 @@ from fanin.kernels.spec import SGD, AdamW, Loss, Update
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Count = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=1, lt=2**31)]
+CountOrZero = Annotated[int, Field(ge=0, lt=2**31)]
+Cutoff = Annotated[int, Field(ge=1, le=1000)]
 
 
 class Section(BaseModel):
@@ -45,10 +47,18 @@ class TokenizerSection(Section):
     vocabulary_size: Count = 30_000
     min_count: Count = 2
     unknown_buckets: Count = 1024
-    frequent_pairs: Annotated[int, Field(ge=0)] = 50_000
-    pair_buckets: Annotated[int, Field(ge=0)] = 0
-    character_buckets: Annotated[int, Field(ge=0)] = 0
+    frequent_pairs: CountOrZero = 50_000
+    pair_buckets: CountOrZero = 0
+    character_buckets: CountOrZero = 0
     max_length: Count = 64
+
+    @model_validator(mode="after")
+    def _tokens_are_int32(self) -> TokenizerSection:
+        names = ("vocabulary_size", "unknown_buckets", "frequent_pairs", "pair_buckets", "character_buckets")
+        total = sum(getattr(self, name) for name in names)
+        if total >= 2**31:
+            raise ValueError(f"{', '.join(names)} add up to {total} tokens; there can be fewer than 2**31, lower them")
+        return self
 
 
 class EncoderSection(Section):
@@ -68,7 +78,7 @@ class EncoderSection(Section):
     out_features: Count = 512
     embedding_dim: Count = 256
     rarity_weights: bool = True
-    blocks: Annotated[int, Field(ge=0)] = 1
+    blocks: CountOrZero = 1
     block_width: Count = 1024
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.3
     token_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
@@ -181,7 +191,7 @@ class TrainingSection(Section):
 
     epochs: Count = 10
     batch_size: Count = 512
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     validation_share: Annotated[float, Field(gt=0, lt=1)] = 0.05
     validation_rows: Count = 4000
     evaluate_every: Count = 1
@@ -190,9 +200,9 @@ class TrainingSection(Section):
 
 
 class EvaluationSection(Section):
-    """Metrics: the cut-offs k, and A and B of the propensity model (.6, 2.6 Amazon; .5, .4 Wikipedia)."""
+    """Metrics: up to 20 cut-offs k <= 1000; A and B of the propensity model (.6, 2.6 Amazon; .5, .4 Wikipedia)."""
 
-    ks: Annotated[tuple[Count, ...], Field(min_length=1)] = (1, 3, 5)
+    ks: Annotated[tuple[Cutoff, ...], Field(min_length=1, max_length=20)] = (1, 3, 5)
     propensity_a: NotNegative = 0.55
     propensity_b: Positive = 1.5
 
@@ -221,6 +231,6 @@ class Recipe(Section):
         chosen = {f"{name}@{k}" for name in ("P", "nDCG", "R", "PSP", "PSnDCG", "coverage") for k in self.evaluation.ks}
         if self.training.select_by not in chosen:
             raise ValueError(
-                f"training.select_by is {self.training.select_by!r}; it must be one of {', '.join(sorted(chosen))}"
+                f"training.select_by is {self.training.select_by[:60]!r}; it must be one of {', '.join(sorted(chosen))}"
             )
         return self

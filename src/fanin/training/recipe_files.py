@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import reprlib
 from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
@@ -13,8 +14,11 @@ from pydantic import BaseModel, ValidationError
 
 from fanin.errors import ConfigError
 from fanin.training.recipe import Recipe
+from fanin.training.strict_yaml import parse_yaml
 
 _BASE_KEY = "extends"
+_MOST_LEVELS = 8  # of a setting's name; recipes have four
+_MOST_PROBLEMS = 20  # named in one message
 
 
 def shipped_recipes() -> list[str]:
@@ -32,7 +36,8 @@ def load_recipe(name_or_path: str | Path = "default", settings: Iterable[str] = 
     Args:
         name_or_path: a shipped recipe's name, or a YAML file. The file's key ``extends`` names a shipped recipe whose
             settings it changes; a section that names another ``kind`` replaces the base's section as a whole.
-        settings: changes of single settings, each "section.key=value" with the value in YAML.
+        settings: changes of single settings, each "section.key=value" with the value in YAML. Their order matters
+            only where one setting is changed twice.
 
     Raises:
         ConfigError: the file cannot be read, or settings are unknown or invalid; all of them are named at once.
@@ -41,8 +46,10 @@ def load_recipe(name_or_path: str | Path = "default", settings: Iterable[str] = 
     16
     """
     values = _read(name_or_path)
+    changes: dict[str, Any] = {}
     for setting in settings:
-        values = _merged(values, _parse_setting(setting))
+        changes = _joined(changes, _parse_setting(setting))
+    values = _merged(values, changes, Recipe())
     return recipe_from_values(values, str(name_or_path))
 
 
@@ -55,7 +62,10 @@ def recipe_from_values(values: Mapping[str, Any], source: str) -> Recipe:
     try:
         return Recipe.model_validate(values)
     except ValidationError as error:
-        lines = [_describe(dict(problem)) for problem in error.errors()]
+        problems = error.errors()
+        lines = [_describe(dict(problem)) for problem in problems[:_MOST_PROBLEMS]]
+        if len(problems) > _MOST_PROBLEMS:
+            lines.append(f"and {len(problems) - _MOST_PROBLEMS} more mistakes")
         raise ConfigError(f"recipe {source}: " + "; ".join(lines)) from error
 
 
@@ -89,18 +99,13 @@ def _read(name_or_path: str | Path) -> dict[str, Any]:
         return values
     if base not in shipped_recipes():
         raise ConfigError(
-            f"recipe {name}: extends {base!r}, which is not shipped; use one of {', '.join(shipped_recipes())}"
+            f"recipe {name}: extends {_shown(base)}, which is not shipped; use one of {', '.join(shipped_recipes())}"
         )
-    return _merged(_read(base), values)
+    return _merged(_read(base), values, Recipe())
 
 
 def _parse(text: str, source: str) -> dict[str, Any]:
-    try:
-        values = yaml.load(text, _StrictLoader)  # noqa: S506 - a SafeLoader
-    except (yaml.YAMLError, RecursionError) as error:
-        raise ConfigError(
-            f"recipe {source}: not plain YAML ({_one_line(error)}); tags and duplicate keys are refused"
-        ) from error
+    values = parse_yaml(text, f"recipe {source}:")
     if values is None:
         return {}
     if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
@@ -113,44 +118,72 @@ def _parse(text: str, source: str) -> dict[str, Any]:
 def _parse_setting(setting: str) -> dict[str, Any]:
     path, equals, value = setting.partition("=")
     keys = path.strip().split(".")
-    if not equals or not all(keys):
-        raise ConfigError(f"--set {setting!r}: write section.key=value, such as classifier.fan_in=64")
-    try:
-        parsed = yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"--set {setting!r}: the value is not plain YAML ({_one_line(error)})") from error
+    if not equals or not all(keys) or len(keys) > _MOST_LEVELS:
+        raise ConfigError(f"--set {_shown(setting)}: write section.key=value, such as classifier.fan_in=64")
+    if keys == [_BASE_KEY]:
+        raise ConfigError(f"--set {_shown(setting)}: name the recipe itself instead, with --recipe")
+    parsed = parse_yaml(value, f"--set {_shown(setting)}: the value is")
     for key in reversed(keys):
         parsed = {key: parsed}
     return dict(parsed)
 
 
-def _merged(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
+def _joined(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
+    """Both changes as one; where they meet the second counts."""
+    result = dict(first)
+    for key, value in second.items():
+        old = result.get(key)
+        if isinstance(old, Mapping) and isinstance(value, Mapping):
+            result[key] = _joined(old, value)
+        else:
+            result[key] = value
+    return result
+
+
+def _merged(base: Mapping[str, Any], change: Mapping[str, Any], defaults: object) -> dict[str, Any]:
+    """A section with the settings of ``change``; ``defaults`` tells which kind it is of where it does not say so."""
     result = dict(base)
     for key, value in change.items():
         old = result.get(key)
-        if (
-            isinstance(old, Mapping)
-            and isinstance(value, Mapping)
-            and value.get("kind", old.get("kind")) == old.get("kind")
-        ):
-            result[key] = _merged(old, value)
+        default = (
+            getattr(defaults, key) if isinstance(defaults, BaseModel) and key in type(defaults).model_fields else None
+        )
+        if isinstance(old, Mapping) and isinstance(value, Mapping):
+            kind = old.get("kind", getattr(default, "kind", None))
+            result[key] = _merged(old, value, default) if value.get("kind", kind) == kind else value
         else:
             result[key] = value
     return result
 
 
 def _describe(problem: dict[str, Any]) -> str:
-    # A discriminated union puts its tag into the path; people know the section by its name alone.
-    path = [str(part) for part in problem["loc"] if part not in ("sparse", "dense")]
+    path = [str(part) for part in problem["loc"]]
+    if path[:1] == ["classifier"]:
+        del path[1:2]  # the tag of the union; people know the section by its name alone
     where = ".".join(path)
     if problem["type"] == "extra_forbidden":
-        return f"unknown setting {where!r}{_nearest(path[-1], _known_keys(path[:-1]))}"
+        return f"unknown setting {_shown(where)}{_nearest(path[-1], _known_keys(path[:-1]))}"
+    if problem["type"] == "union_tag_invalid":
+        context = problem["ctx"]
+        return f"{where}.kind: must be one of {context['expected_tags']}, found {_shown(context['tag'])}"
     message = problem["msg"].removeprefix("Value error, ")
     if not where:
         return str(message)
-    if problem["type"] in ("missing", "union_tag_not_found", "union_tag_invalid", "value_error"):
+    if problem["type"] in ("missing", "union_tag_not_found", "value_error"):
         return f"{where}: {message}"
-    return f"{where}: {message[0].lower()}{message[1:]}, found {problem['input']!r}"
+    return f"{where}: {message[0].lower()}{message[1:]}, found {_shown(problem['input'])}"
+
+
+def _shown(value: object) -> str:
+    """A value in a message: never long, whatever was given."""
+    try:
+        return _SHORT.repr(value)
+    except ValueError:  # an integer beyond Python's limit of digits
+        return f"a huge {type(value).__name__}"
+
+
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 100
 
 
 def _known_keys(path: list[str]) -> list[str]:
@@ -169,22 +202,5 @@ def _models_in(annotation: Any) -> list[type[BaseModel]]:
 
 
 def _nearest(word: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    close = difflib.get_close_matches(word[:60], known, n=1, cutoff=0.5)
     return f" (did you mean {close[0]!r}?)" if close else ""
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())
-
-
-class _StrictLoader(yaml.SafeLoader):
-    """Safe YAML that also refuses a key that stands twice in a mapping."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for i, key in enumerate(keys):
-            if key in keys[:i]:
-                raise yaml.YAMLError(
-                    f"the key {key!r} stands twice, again in line {node.value[i][0].start_mark.line + 1}"
-                )
-        return super().construct_mapping(node, deep)
