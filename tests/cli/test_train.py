@@ -83,6 +83,49 @@ def test_ctrl_c_before_anything_was_kept(drinks, tiny, tmp_path, invoke, monkeyp
     assert not (tmp_path / "other").exists()
 
 
+def test_a_folder_that_the_user_made_stays(drinks, write_drinks, tiny, tmp_path, invoke, monkeypatch):
+    faulty = write_drinks(tmp_path / "faulty")
+    (faulty / "Y.txt").write_text("a\nb\n\nc\n", encoding="utf-8")
+    (tmp_path / "run").mkdir()
+    monkeypatch.chdir(tmp_path / "run")
+    for out in (".", tmp_path / "run"):
+        outcome = invoke("train", faulty, "--out", out, *tiny)
+        assert (outcome.code, outcome.out) == (2, "")
+        assert "Y.txt, line 3" in outcome.err
+        assert list((tmp_path / "run").iterdir()) == []
+
+    def broken_off(*_args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("fanin.training.preparation.prepare", broken_off)
+    assert "nothing was written" in invoke("train", drinks, "--out", ".", *tiny).err
+
+
+@pytest.mark.parametrize("error", [MemoryError("no"), RuntimeError("DefaultCPUAllocator: can't allocate memory: ...")])
+@pytest.mark.parametrize(
+    ("part", "setting"), [("BagEncoder", "encoder.embedding_dim"), ("SparseLinear", "classifier.fan_in")]
+)
+def test_too_little_memory_is_said_and_leaves_no_folder(
+    error, part, setting, drinks, tiny, tmp_path, invoke, monkeypatch
+):
+    def refuse(*_args, **_options):
+        raise error
+
+    monkeypatch.setattr(f"fanin.training.assemble.{part}", refuse)
+    outcome = invoke("train", drinks, "--out", tmp_path / "run", *tiny, "--quiet")
+    assert (outcome.code, outcome.out) == (2, "")
+    assert "too little memory" in outcome.err
+    assert setting in outcome.err
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_encoder_beyond_all_memory_is_refused(drinks, tiny, tmp_path, invoke):
+    huge = ["--set", "encoder.embedding_dim=2147483647", "--set", "tokenizer.unknown_buckets=2147000000"]
+    outcome = invoke("train", drinks, "--out", tmp_path / "run", *tiny, *huge, "--quiet")
+    assert outcome.code == 2
+    assert "encoder.embedding_dim" in outcome.err
+
+
 def test_a_finished_run_is_not_overwritten(drinks, trained, tiny, invoke):
     before = {path: path.read_bytes() for path in trained.rglob("*") if path.is_file()}
     outcome = invoke("train", drinks, "--out", trained, *tiny)

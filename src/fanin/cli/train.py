@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -42,11 +42,13 @@ def train(
     chosen = load_recipe(recipe, settings or [])
     dataset = open_dataset(data)
     display = make_display(quiet=quiet)
+    folder_is_ours = not out.exists()
     run = RunFolder.create(out, chosen)
     try:
-        with _removed_on_failure(run):
+        with _removed_on_failure(run, folder_is_ours):
             prepared = prepare(dataset, chosen, None, tokenising_progress(display))
-        metrics = Trainer(chosen, prepared, run, display).train().metrics
+            trainer = Trainer(chosen, prepared, run, display)
+        metrics = trainer.train().metrics
     except KeyboardInterrupt:
         display.close()
         note(_what_was_kept(run))
@@ -77,21 +79,25 @@ def _write_tables(metrics: dict[str, Any]) -> None:
 
 
 @contextmanager
-def _removed_on_failure(run: RunFolder) -> Iterator[None]:
-    """Leave no run folder behind when nothing was trained, so that its name can be used again."""
+def _removed_on_failure(run: RunFolder, folder_is_ours: bool) -> Iterator[None]:
+    """Leave nothing behind when nothing was trained, so that the name can be used again; a user's folder stays."""
     from fanin.training.run_folder import RECIPE
 
     try:
         yield
     except BaseException:
-        (run.path / RECIPE).unlink(missing_ok=True)
-        run.path.rmdir()
+        with suppress(OSError):  # the failure itself is what the user must see
+            (run.path / RECIPE).unlink(missing_ok=True)
+            if folder_is_ours:
+                run.path.rmdir()
         raise
 
 
 def _what_was_kept(run: RunFolder) -> str:
+    from fanin.training.run_folder import RECIPE
+
     if (run.model / "model.json").is_file():
         return f"interrupted; the best model so far is kept in {run.model}"
-    if run.path.is_dir():
+    if (run.path / RECIPE).is_file():
         return f"interrupted before the first validation: no model was saved; recipe and log are in {run.path}"
     return "interrupted before training began: nothing was written"

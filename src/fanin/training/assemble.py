@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,30 +12,41 @@ from fanin.classifier.dense import DenseLinear
 from fanin.classifier.rewiring import RewiringSchedule
 from fanin.classifier.sparse import SparseLinear
 from fanin.encoders.bag import BagEncoder
+from fanin.errors import MemoryPlanError
 from fanin.kernels.spec import Loss
 from fanin.training.recipe import SparseSection
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
     from fanin.classifier.interface import Classifier
     from fanin.training.recipe import AnyClassifierSection, EncoderSection, Recipe
 
 _PRIOR_COUNT = 0.1  # added to every label's count, so that labels without training points have a finite bias
+# torch has no type of its own for these; sizes whose product overflows would not fit into any memory.
+_TORCH_MEMORY_ERRORS = ("can't allocate memory", "DefaultCPUAllocator", "not enough memory", "overflow")
 
 
 def build_encoder(section: EncoderSection, vocabulary_size: int, seed: int) -> BagEncoder:
-    """The recipe's encoder for a tokenizer of ``vocabulary_size`` tokens."""
-    return BagEncoder(
-        vocabulary_size,
-        section.out_features,
-        embedding_dim=section.embedding_dim,
-        blocks=section.blocks,
-        block_width=section.block_width,
-        dropout=section.dropout,
-        token_dropout=section.token_dropout,
-        seed=seed,
-    )
+    """The recipe's encoder for a tokenizer of ``vocabulary_size`` tokens.
+
+    Raises:
+        MemoryPlanError: there is too little memory for it.
+    """
+    settings = "encoder.embedding_dim, encoder.out_features, encoder.block_width or the tokenizer's sizes"
+    with _enough_memory(f"an encoder of {vocabulary_size:,} tokens", settings):
+        return BagEncoder(
+            vocabulary_size,
+            section.out_features,
+            embedding_dim=section.embedding_dim,
+            blocks=section.blocks,
+            block_width=section.block_width,
+            dropout=section.dropout,
+            token_dropout=section.token_dropout,
+            seed=seed,
+        )
 
 
 def build_classifier(
@@ -48,20 +60,35 @@ def build_classifier(
         train_counts: (L,) training points of each label.
         train_points: N.
         seed: of weights and index sets.
+
+    Raises:
+        MemoryPlanError: there is too little memory for it.
     """
     L = len(train_counts)
     classifier: Classifier
     if isinstance(section, SparseSection):
-        classifier = SparseLinear(
-            in_features, L, section.fan_in, section.group_size, seed=seed, initial_scale=section.initial_scale
-        )
+        with _enough_memory(f"a classifier of {L:,} labels", "classifier.fan_in"):
+            classifier = SparseLinear(
+                in_features, L, section.fan_in, section.group_size, seed=seed, initial_scale=section.initial_scale
+            )
     else:
-        classifier = DenseLinear(in_features, L, seed=seed, initial_scale=section.initial_scale)
+        with _enough_memory(f"a classifier of {L:,} labels", "encoder.out_features, or set classifier.kind to sparse"):
+            classifier = DenseLinear(in_features, L, seed=seed, initial_scale=section.initial_scale)
     if section.prior_bias:
         with torch.no_grad():
             assert classifier.bias is not None
             classifier.bias.copy_(torch.from_numpy(_prior(section.loss, train_counts, train_points)))
     return classifier
+
+
+@contextmanager
+def _enough_memory(part: str, settings: str) -> Iterator[None]:
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and not any(sign in str(error) for sign in _TORCH_MEMORY_ERRORS):
+            raise
+        raise MemoryPlanError(f"there is too little memory for {part}; lower {settings}") from error
 
 
 def _prior(loss: Loss, train_counts: NDArray[np.int64], train_points: int) -> NDArray[np.float64]:
