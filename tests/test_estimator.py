@@ -1,5 +1,6 @@
 """Text classification in a few lines of Python."""
 
+import numpy as np
 import pytest
 
 from fanin import ConfigError, DataError, TextClassifier
@@ -34,12 +35,53 @@ def test_fit_predict_save_load(tmp_path):
     [
         (["a", "b"], [["x"]], "more texts than"),
         (["a"], [["x"], ["y"]], "more rows of labels"),
-        (["a", "b"], ["x", "y"], "single string"),
+        (["a", "b"], ["x", "y"], r"labels\[0\] is a single string"),
+        (["a", None], [["x"], ["y"]], r"texts\[1\] is None"),
+        (["a", float("nan")], [["x"], ["y"]], r"texts\[1\] is nan of type float"),
+        (["a", b"b"], [["x"], ["y"]], r"texts\[1\] is b'b' of type bytes"),
+        (["a", "b"], [["x"], ["y", np.int64(3)]], r"labels\[1\]\[1\] is .*3.* of type int64"),
+        (["a", "b"], np.array([[1], [2]]), r"labels\[0\]\[0\] is .*1.* of type int64"),
+        (["a", "b"], np.array([1, 2]), r"labels\[0\] is .*1"),
+        (["a", "b"], [["x"], None], r"labels\[1\] is None"),
+        (["a", "b"], [["x"], [None]], r"labels\[1\]\[0\] is None"),
+        (["a", "b"], [["x"], float("nan")], r"labels\[1\] is nan"),
+        ("ab", [["x"], ["y"]], "texts is a single string"),
+        (None, [["x"]], "texts is None"),
+        (["a"], 3, "labels is 3"),
     ],
 )
 def test_texts_and_labels_must_fit(texts, labels, message):
     with pytest.raises(DataError, match=message):
         TextClassifier.fit(texts, labels)
+
+
+class Column:
+    """Values with an index of their own, as a column of a table has: no plain slices, only iteration."""
+
+    def __init__(self, values):
+        self._values = values
+
+    def __iter__(self):
+        return iter(self._values)
+
+
+def test_arrays_and_columns_are_taken():
+    settings = [*SETTINGS, "training.epochs=1"]
+    classifier = TextClassifier.fit(TEXTS, LABELS, settings=settings)
+    expected = classifier.predict(TEXTS[:4])
+    rows = [np.array(row) for row in LABELS]
+    for texts, labels in [
+        (np.array(TEXTS), rows),
+        (np.array(TEXTS, dtype=object), LABELS),
+        (Column(TEXTS), iter(rows)),
+    ]:
+        same = TextClassifier.fit(texts, labels, settings=settings)
+        assert list(same.model.labels) == list(classifier.model.labels)
+        assert same.model.train_counts.tolist() == classifier.model.train_counts.tolist()
+    assert classifier.predict(np.array(TEXTS[:4])) == classifier.predict(Column(TEXTS[:4])) == expected
+    for wrong, message in [([None], r"texts\[0\] is None"), (["a", 3], r"texts\[1\] is 3"), (None, "texts is None")]:
+        with pytest.raises(DataError, match=message):
+            classifier.predict(wrong)
 
 
 def test_wrong_arguments():

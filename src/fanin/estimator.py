@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import reprlib
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fanin.data.formats import open_dataset
 from fanin.errors import ConfigError, DataError
@@ -17,7 +18,7 @@ from fanin.training.run_folder import RunFolder, model_folder
 from fanin.training.trainer import Trainer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
     from fanin.model import Prediction, TextModel
 
@@ -42,7 +43,7 @@ class TextClassifier:
     def fit(
         cls,
         texts: Iterable[str],
-        labels: Iterable[Sequence[str]],
+        labels: Iterable[Iterable[str]],
         *,
         recipe: str | Path = "default",
         settings: Iterable[str] = (),
@@ -51,36 +52,39 @@ class TextClassifier:
         """Train a classifier.
 
         Args:
-            texts: the training texts.
+            texts: the training texts: a list, an array or a column of strings.
             labels: for each text the names of its labels; may be empty.
             recipe: a shipped recipe's name or a YAML file.
             settings: changes of single settings, each "section.key=value".
             progress: whether to show a progress bar.
 
         Raises:
-            DataError: texts and labels are not of one length, or not strings.
+            DataError: texts and labels are not of one length or not strings; the message names the place, such as
+                ``labels[3]``.
             ConfigError: recipe or settings are invalid.
         """
         chosen = load_recipe(recipe, settings)
+        checked = _checked_texts(texts), _checked_labels(labels)
         with tempfile.TemporaryDirectory(prefix="fanin-") as name:
             folder = Path(name)
-            _write_json_lines(folder / "train.jsonl", texts, labels)
+            _write_json_lines(folder / "train.jsonl", *checked)
             display = Bar() if progress else Silent()
             data = prepare(open_dataset(folder / "train.jsonl"), chosen, folder / "cache")
             run = RunFolder.create(folder / "run", chosen)
             return cls(Trainer(chosen, data, run, display).train().model)
 
-    def predict(self, texts: Sequence[str], k: int = 5) -> list[list[Prediction]]:
+    def predict(self, texts: Iterable[str], k: int = 5) -> list[list[Prediction]]:
         """The k best labels of every text, best first; see :meth:`fanin.model.TextModel.predict`.
 
         Raises:
             ConfigError: ``texts`` is a single string, or k is below 1.
+            DataError: one of the texts is not a string.
         """
         if isinstance(texts, str):
             raise ConfigError("predict wants a list of texts; for one text write predict([text])")
         if k < 1:
             raise ConfigError(f"k={k} must be at least 1")
-        return self.model.predict(texts, k)
+        return self.model.predict(_checked_texts(texts), k)
 
     def save(self, folder: str | Path) -> None:
         """Write the model folder whole, in the place of what stood there.
@@ -100,17 +104,40 @@ class TextClassifier:
         return cls(load_model(model_folder(Path(folder))))
 
 
-def _write_json_lines(path: Path, texts: Iterable[str], labels: Iterable[Sequence[str]]) -> None:
-    rows = iter(labels)
-    count = 0
+def _checked_texts(texts: Iterable[str]) -> list[str]:
+    return _strings(texts, "texts", "a list of texts")
+
+
+def _checked_labels(labels: Iterable[Iterable[str]]) -> list[list[str]]:
+    rows = _listed(labels, "labels", "one list of label names a text")
+    return [_strings(row, f"labels[{i}]", "a list of label names") for i, row in enumerate(rows)]
+
+
+def _strings(values: object, name: str, wanted: str) -> list[str]:
+    found = _listed(values, name, wanted)
+    for i, value in enumerate(found):
+        if not isinstance(value, str):
+            raise DataError(f"{name}[{i}] is {_shown(value)}; it must be a string")
+    return found
+
+
+def _listed(values: Any, name: str, wanted: str) -> list[Any]:
+    if isinstance(values, str | bytes):
+        raise DataError(f"{name} is a single string, {_shown(values)}; give {wanted}")
+    try:
+        return list(values)
+    except TypeError as error:
+        raise DataError(f"{name} is {_shown(values)}; give {wanted}") from error
+
+
+def _shown(value: object) -> str:
+    return f"{reprlib.repr(value)} of type {type(value).__name__}"
+
+
+def _write_json_lines(path: Path, texts: list[str], labels: list[list[str]]) -> None:
+    if len(texts) != len(labels):
+        more, fewer = ("texts", "rows of labels") if len(texts) > len(labels) else ("rows of labels", "texts")
+        raise DataError(f"there are more {more} than {fewer} ({len(texts)} texts, {len(labels)} rows); give one a text")
     with path.open("w", encoding="utf-8") as file:
-        for text in texts:
-            row = next(rows, None)
-            if row is None:
-                raise DataError(f"there are more texts than rows of labels ({count}); give one row of labels a text")
-            if isinstance(row, str):
-                raise DataError(f"labels of text {count} are a single string, {row!r}; give a list of names")
-            file.write(json.dumps({"text": text, "labels": list(row)}) + "\n")
-            count += 1
-    if next(rows, None) is not None:
-        raise DataError(f"there are more rows of labels than texts ({count}); give one row of labels a text")
+        for text, row in zip(texts, labels, strict=True):
+            file.write(json.dumps({"text": text, "labels": row}) + "\n")

@@ -68,6 +68,13 @@ def test_a_header_that_promises_too_much_allocates_nothing(tmp_path):
         open_features(tmp_path / "x.npy")
 
 
+def test_a_header_that_ends_inside_a_bracket(tmp_path):
+    header = b"{'descr': '<f4', 'fortran_order': False, 'shape': (4L, 7".ljust(117) + b"\n"
+    (tmp_path / "x.npy").write_bytes(b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header)
+    with pytest.raises(DataError, match=r"x\.npy: not a whole"):
+        open_features(tmp_path / "x.npy")
+
+
 def test_missing_empty_and_archive(tmp_path):
     with pytest.raises(DataError, match="cannot be read"):
         open_features(tmp_path / "missing.npy")

@@ -91,7 +91,7 @@ def test_updates_are_built_with_the_step_s_learning_rate():
         (["training.seed=0x" + "f" * 9000], "training.seed"),
         ([".".join(["a"] * 5000) + "=1"], "write section.key=value"),
         (["classifier.kind=[1]"], "classifier"),
-        (["classifier.kind=null"], "classifier"),
+        (["classifier.kind=null"], "classifier: must be a section of kind 'sparse' or 'dense'"),
         (["evaluation.ks=[1001]"], "evaluation.ks.0"),
         (["evaluation.ks=[" + "1," * 21 + "]"], "evaluation.ks"),
         (["encoder.out_features=2147483648"], "encoder.out_features"),

@@ -1,13 +1,16 @@
 """Whole training runs on a small planted data set."""
 
 import json
+import math
 
 import pytest
 import torch
 
+from fanin.classifier.sparse import SparseLinear
 from fanin.errors import ConfigError, DataError, FaninError
 from fanin.model_files import load_model
 from fanin.training.run_folder import RunFolder, model_folder
+from fanin.training.trainer import Trainer
 
 
 def events(run, name):
@@ -147,8 +150,22 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_setting(planted, 
         "classifier.schedule.learning_rate=1e30",
         "classifier.update.kind=sgd",
     )
-    with pytest.raises(FaninError, match=r"classifier\.schedule\.learning_rate"):
+    with pytest.raises(FaninError, match=r"classifier\.schedule\.learning_rate") as caught:
         train(planted, recipe)
+    assert "best model" not in str(caught.value)  # nothing was validated before
+
+
+def test_a_model_that_was_kept_before_the_run_stopped_is_mentioned(planted, tiny_recipe, train, monkeypatch):
+    step, validate, validated = SparseLinear.train_step, Trainer._validate, []
+    monkeypatch.setattr(Trainer, "_validate", lambda self, epoch: (validate(self, epoch), validated.append(epoch)))
+
+    def lost(self, *args):
+        loss, dx = step(self, *args)
+        return (math.nan if validated else loss), dx
+
+    monkeypatch.setattr(SparseLinear, "train_step", lost)
+    with pytest.raises(FaninError, match="The best model so far is kept"):
+        train(planted, tiny_recipe())
 
 
 def test_a_run_folder_in_use_is_refused(tiny_recipe, tmp_path):

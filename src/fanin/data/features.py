@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tokenize
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -54,7 +55,7 @@ def open_features(path: Path) -> NDArray[np.floating[Any]]:
         features = np.load(path, mmap_mode="r", allow_pickle=False)
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
-    except (ValueError, EOFError, SyntaxError, MemoryError, OverflowError) as error:
+    except (ValueError, EOFError, SyntaxError, tokenize.TokenError, MemoryError, OverflowError) as error:
         raise DataError(
             f"{path}: not a whole .npy file of numbers ({' '.join(str(error).split())}); save the array with a numeric "
             "dtype, pickled objects are refused"

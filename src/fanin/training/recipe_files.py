@@ -166,10 +166,12 @@ def _describe(problem: dict[str, Any]) -> str:
     if problem["type"] == "union_tag_invalid":
         context = problem["ctx"]
         return f"{where}.kind: must be one of {context['expected_tags']}, found {_shown(context['tag'])}"
+    if problem["type"] == "union_tag_not_found":
+        return f"{where}: must be a section of kind 'sparse' or 'dense', found {_shown(problem['input'])}"
     message = problem["msg"].removeprefix("Value error, ")
     if not where:
         return str(message)
-    if problem["type"] in ("missing", "union_tag_not_found", "value_error"):
+    if problem["type"] in ("missing", "value_error"):
         return f"{where}: {message}"
     return f"{where}: {message[0].lower()}{message[1:]}, found {_shown(problem['input'])}"
 

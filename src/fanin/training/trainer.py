@@ -137,9 +137,10 @@ class Trainer:
         update = section.update.at(self._rate(section.schedule))
         loss, dx = self._classifier.train_step(x, positives, section.loss, update)
         if not math.isfinite(loss):
+            kept = ". The best model so far is kept" if self._best > -math.inf else ""
             raise FaninError(
                 f"{self._run.path}: the loss of step {self._step} is {loss}; lower classifier.schedule.learning_rate "
-                "or encoder.optimizer.learning_rate. The best model so far is kept"
+                f"or encoder.optimizer.learning_rate{kept}"
             )
         x.backward(dx)
         self._update_encoder()
