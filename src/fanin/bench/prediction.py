@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import statistics
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fanin.errors import DataError
 
@@ -35,10 +35,6 @@ class PredictionSpeed:
     texts_per_second: float
     single_text_ms: float
     single_text_p95_ms: float
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return asdict(self)
 
 
 def measure_prediction(model: TextModel, texts: Iterable[str], *, k: int = 5, runs: int = 5) -> PredictionSpeed:

@@ -39,11 +39,10 @@ class Batches:
         batch_size: B.
         seed: with the epoch's number it keys the order.
         shuffle: whether each epoch has a new random order; otherwise rows come as they stand.
-        max_tokens: how many tokens of a row are kept, from its start; None keeps all.
         rows: (n,) row numbers to go through instead of all.
 
     Raises:
-        ConfigError: ``batch_size`` or ``max_tokens`` is below 1.
+        ConfigError: ``batch_size`` is below 1.
     """
 
     def __init__(
@@ -53,18 +52,14 @@ class Batches:
         *,
         seed: int = 0,
         shuffle: bool = True,
-        max_tokens: int | None = None,
         rows: NDArray[np.int64] | None = None,
     ) -> None:
         if batch_size < 1:
             raise ConfigError(f"batch_size = {batch_size} must be at least 1")
-        if max_tokens is not None and max_tokens < 1:
-            raise ConfigError(f"max_tokens = {max_tokens} must be at least 1, or none to keep whole texts")
         self._split = split
         self._batch_size = batch_size
         self._seed = seed
         self._shuffle = shuffle
-        self._max_tokens = max_tokens
         self._rows = np.arange(len(split), dtype=np.int64) if rows is None else np.asarray(rows, dtype=np.int64)
 
     def __len__(self) -> int:
@@ -87,22 +82,19 @@ class Batches:
 
     def _gather(self, rows: NDArray[np.int64]) -> Batch:
         split = self._split
-        tokens, token_indptr = _gather_rows(split.tokens, split.tokens_indptr, rows, self._max_tokens)
-        labels, label_indptr = _gather_rows(split.labels, split.labels_indptr, rows, None)
+        tokens, token_indptr = gather_rows(split.tokens, split.tokens_indptr, rows)
+        labels, label_indptr = gather_rows(split.labels, split.labels_indptr, rows)
         return Batch(rows.copy(), tokens, token_indptr, label_indptr, labels)
 
 
-def _gather_rows(
+def gather_rows(
     values: NDArray[np.uint16] | NDArray[np.int32],
     indptr: NDArray[np.int64],
     rows: NDArray[np.int64],
-    limit: int | None,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The values of some rows of a CSR, at most ``limit`` a row, and their (B + 1,) offsets."""
+    """The values of some rows of a CSR and their (B + 1,) offsets."""
     begin = indptr[rows]
     length = indptr[rows + 1] - begin
-    if limit is not None:
-        length = np.minimum(length, limit)
     out_indptr = np.zeros(len(rows) + 1, dtype=np.int64)
     np.cumsum(length, out=out_indptr[1:])
     places = np.arange(out_indptr[-1]) + np.repeat(begin - out_indptr[:-1], length)

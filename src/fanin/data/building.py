@@ -135,7 +135,6 @@ def _write(draft: Path, key: str, dataset: Dataset, tokenize: Tokenize, progress
         if excluded is not None:
             save(f"{split}.excluded_indptr", excluded.indptr)
             save(f"{split}.excluded", excluded.indices)
-    save("counts", dataset.positives("train").counts())
     vocabulary.save(draft / NAMES_FILE)
     meta = {
         "version": STORE_VERSION,

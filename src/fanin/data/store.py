@@ -60,11 +60,6 @@ class Store:
         self._meta = _read_meta(folder)
 
     @property
-    def key(self) -> str:
-        """The key of content, format and tokenizer."""
-        return str(self._meta["key"])
-
-    @property
     def split_names(self) -> tuple[str, ...]:
         """The splits there are, in the order train, dev, test."""
         return tuple(self._meta["splits"])
@@ -78,11 +73,6 @@ class Store:
     def vocabulary(self) -> LabelVocabulary:
         """The names of the labels."""
         return LabelVocabulary.load(self.folder / NAMES_FILE)
-
-    @property
-    def counts(self) -> NDArray[np.int64]:
-        """Training points of each label, (L,) int64."""
-        return self._array("counts")
 
     def split(self, name: str) -> TokenizedSplit:
         """The rows of one split.
@@ -132,6 +122,5 @@ def _find_fault(folder: Path, meta: dict[str, Any]) -> str | None:
         if found != size:
             return f"{name} has {found} bytes instead of {size}"
     parts = [f"{split}.{part}" for split in meta["splits"] for part in _SPLIT_PARTS]
-    if missing := [name for name in parts if name not in meta["arrays"]]:
-        return f"{META_FILE} does not list {missing[0]}"
-    return None if meta["arrays"]["counts"][1] == meta["n_labels"] else f"{META_FILE} contradicts itself"
+    missing = [name for name in parts if name not in meta["arrays"]]
+    return f"{META_FILE} does not list {missing[0]}" if missing else None

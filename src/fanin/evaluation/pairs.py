@@ -1,4 +1,4 @@
-"""Pairs of a row and a label: which predictions are relevant, and which must not count at all."""
+"""Pairs of a row and a label: which predictions are among them."""
 
 from __future__ import annotations
 
@@ -63,31 +63,6 @@ def find_pairs(predicted: NDArray[np.int64], keys: NDArray[np.int64], labels: in
         found = keys[np.minimum(place, len(keys) - 1)] == wanted
     found &= predicted != NO_LABEL
     return found
-
-
-def remove_pairs(predicted: ArrayLike, indptr: ArrayLike, indices: ArrayLike, labels: int) -> NDArray[np.int64]:
-    """Predictions without the given pairs: what follows moves up, empty places at the end hold -1.
-
-    Args:
-        predicted: (B, K) labels, best first, -1 for an empty place.
-        indptr: (B + 1,) of the pairs to remove, as CSR over the same rows.
-        indices: (P,) their labels.
-        labels: L.
-
-    Returns:
-        (B, K) int64.
-
-    Raises:
-        DataError: if an array has a wrong shape or a label is out of range.
-
-    Example:
-        >>> remove_pairs([[4, 2, 7]], indptr=[0, 1], indices=[4], labels=10).tolist()
-        [[2, 7, -1]]
-    """
-    ranked = as_predictions(predicted, len(np.asarray(indptr)) - 1, labels)
-    removed = find_pairs(ranked, pair_keys(indptr, indices, labels), labels) | (ranked == NO_LABEL)
-    order = np.argsort(removed, axis=1, kind="stable")
-    return np.take_along_axis(np.where(removed, NO_LABEL, ranked), order, axis=1)
 
 
 def as_predictions(predicted: ArrayLike, rows: int, labels: int) -> NDArray[np.int64]:
