@@ -4,8 +4,8 @@
 # make test-long    fault, fuzz and scale runs
 #
 # PYTHON       the interpreter to make the environment with (3.11 or newer)
-# CONSTRAINTS  pins for pip; the default keeps torch a CPU build. CONSTRAINTS= takes what your index has
-# TORCH_INDEX  an extra package index to take torch from
+# CONSTRAINTS  pins for pip; the default pins torch, a CPU build where the index has one; CONSTRAINTS= takes the newest
+# TORCH_INDEX  an extra package index to take torch from, such as PyTorch's own index of CPU builds
 
 PYTHON ?= python3
 VENV ?= .venv

@@ -16,7 +16,7 @@ from fanin.cli.output import literal, mebibytes, stored_size, write_json, write_
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_PACKAGES = ("torch", "numpy", "scipy", "safetensors", "tokenizers", "pydantic", "typer", "rich")
+_PACKAGES = ("torch", "numpy", "safetensors", "tokenizers", "pydantic", "typer", "rich")
 _CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
+from fanin.evaluation.metrics import SCORES
 from fanin.kernels.spec import SGD, AdamW, Loss, Update
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -228,7 +229,7 @@ class Recipe(Section):
                 f"classifier.fan_in is {classifier.fan_in} and encoder.out_features only {D}: a label cannot read more "
                 "inputs than there are; lower the one or raise the other"
             )
-        chosen = {f"{name}@{k}" for name in ("P", "nDCG", "R", "PSP", "PSnDCG", "coverage") for k in self.evaluation.ks}
+        chosen = {f"{name}@{k}" for name in SCORES for k in self.evaluation.ks}
         if self.training.select_by not in chosen:
             raise ValueError(
                 f"training.select_by is {self.training.select_by[:60]!r}; it must be one of {', '.join(sorted(chosen))}"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from fanin.data.batches import gather_rows
 from fanin.evaluation.metrics import MetricAccumulator
 from fanin.kernels.spec import Positives
 from fanin.labels.propensity import inverse_propensities
@@ -76,7 +77,7 @@ def score_split(
         ),
     )
     for batch in batches.epoch():
-        barred = None if excluded is None else _rows_of(excluded, batch.rows)
+        barred = None if excluded is None else _positives(excluded, batch.rows)
         _, labels = model.rank(torch.from_numpy(batch.tokens), torch.from_numpy(batch.offsets), max(section.ks), barred)
         accumulator.update(labels.numpy(), batch.indptr, batch.indices)
         display.advance(len(batch))
@@ -84,9 +85,7 @@ def score_split(
     return Scores(accumulator.result(), seconds, batches.n_rows / seconds)
 
 
-def _rows_of(pairs: LabelRows, rows: NDArray[np.int64]) -> Positives:
+def _positives(pairs: LabelRows, rows: NDArray[np.int64]) -> Positives:
     """Some rows of the pairs, as the kernels want them."""
-    lengths = np.diff(pairs.indptr)[rows]
-    indptr = np.concatenate([[0], np.cumsum(lengths)])
-    places = np.arange(indptr[-1]) + np.repeat(pairs.indptr[rows] - indptr[:-1], lengths)
-    return Positives(torch.from_numpy(indptr), torch.from_numpy(pairs.indices[places].astype(np.int64)))
+    labels, indptr = gather_rows(pairs.indices, pairs.indptr, rows)
+    return Positives(torch.from_numpy(indptr), torch.from_numpy(labels))
