@@ -1,5 +1,9 @@
 """A folder is there whole or not at all."""
 
+import os
+import threading
+import time
+
 import pytest
 
 from fanin.folders import replacing_folder
@@ -10,7 +14,7 @@ def names(folder):
 
 
 def test_a_new_folder_appears_at_the_end(tmp_path):
-    with replacing_folder(tmp_path / "a" / "model") as new:
+    with replacing_folder(tmp_path / "a" / "model", "file") as new:
         (new / "file").write_text("1")
         assert not (tmp_path / "a" / "model").exists()
     assert names(tmp_path / "a") == ["model"]
@@ -19,24 +23,94 @@ def test_a_new_folder_appears_at_the_end(tmp_path):
 
 def test_the_old_folder_is_replaced_as_a_whole(tmp_path):
     (tmp_path / "model").mkdir()
-    (tmp_path / "model" / "old").touch()
-    with replacing_folder(tmp_path / "model") as new:
-        (new / "new").touch()
-        assert names(tmp_path / "model") == ["old"]
+    (tmp_path / "model" / "mark").touch()
+    with replacing_folder(tmp_path / "model", "mark") as new:
+        (new / "mark").write_text("new")
+        assert (tmp_path / "model" / "mark").read_text() == ""
     assert names(tmp_path) == ["model"]
-    assert names(tmp_path / "model") == ["new"]
+    assert (tmp_path / "model" / "mark").read_text() == "new"
 
 
 def test_an_error_changes_nothing(tmp_path):
     (tmp_path / "model").mkdir()
-    (tmp_path / "model" / "old").touch()
+    (tmp_path / "model" / "mark").touch()
 
     def fail():
-        with replacing_folder(tmp_path / "model") as new:
-            (new / "new").touch()
+        with replacing_folder(tmp_path / "model", "mark") as new:
+            (new / "mark").write_text("new")
             raise RuntimeError("in between")
 
     with pytest.raises(RuntimeError, match="in between"):
         fail()
     assert names(tmp_path) == ["model"]
-    assert names(tmp_path / "model") == ["old"]
+    assert (tmp_path / "model" / "mark").read_text() == ""
+
+
+def fill(folder, content="new"):
+    with replacing_folder(folder, "mark") as new:
+        (new / "mark").write_text(content)
+
+
+@pytest.mark.parametrize("name", ["model", "model.previous"])
+def test_a_foreign_folder_or_file_is_never_replaced(name, tmp_path):
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "thesis.txt").touch()
+    with pytest.raises(FileExistsError, match=f"{name} .*mark"):
+        fill(tmp_path / "model")
+    assert names(tmp_path) == [name]
+    assert names(tmp_path / name) == ["thesis.txt"]
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(FileExistsError, match="file"):
+        fill(tmp_path / "file")
+    assert (tmp_path / "file").read_text() == "x"
+
+
+def test_what_comes_to_stand_there_in_between_is_kept(tmp_path):
+    def fill_slowly():
+        with replacing_folder(tmp_path / "model", "mark") as new:
+            (new / "mark").touch()
+            (tmp_path / "model").mkdir()
+            (tmp_path / "model" / "thesis.txt").touch()
+
+    with pytest.raises(FileExistsError, match="model"):
+        fill_slowly()
+    assert names(tmp_path) == ["model"]
+    assert names(tmp_path / "model") == ["thesis.txt"]
+
+
+def test_the_current_folder_can_be_filled(tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    fill(type(tmp_path)("."))
+    assert names(tmp_path) == ["here"]
+    assert names(tmp_path / "here") == ["mark"]
+
+
+def test_leftovers_of_the_dead_are_removed_after_a_day(tmp_path):
+    day_ago = time.time() - 25 * 3600
+    for name in ("model.writing-12-0123abcd", "model.writing-12", "model.writing-notes", "other.writing-12"):
+        (tmp_path / name).mkdir()
+        os.utime(tmp_path / name, (day_ago, day_ago))
+    (tmp_path / "model.writing-13-0123abcd").mkdir()
+    fill(tmp_path / "model")
+    assert names(tmp_path) == ["model", "model.writing-13-0123abcd", "model.writing-notes", "other.writing-12"]
+
+
+def test_many_that_fill_one_folder_at_once_leave_one_whole_folder(tmp_path):
+    errors = []
+
+    def fill_often(content):
+        try:
+            for _ in range(10):
+                fill(tmp_path / "model", content)
+        except OSError as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=fill_often, args=(str(i),)) for i in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not errors
+    assert names(tmp_path) == ["model"]
+    assert (tmp_path / "model" / "mark").read_text() in {"0", "1", "2"}

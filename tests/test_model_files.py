@@ -1,8 +1,10 @@
 """Model folders: what is saved comes back, and nothing that does not fit is used."""
 
 import json
+import re
 import resource
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -50,6 +52,63 @@ def test_saving_over_an_older_model_replaces_it(runs, folder):
     save_model(runs["dense"][0].model, folder)
     assert load_model(folder).classifier.weight.shape == (40, 32)
     assert not list(folder.parent.glob("model.*"))
+
+
+def test_nothing_but_a_model_is_replaced(runs, tmp_path):
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "thesis.txt").touch()
+    (tmp_path / "file").write_text("x")
+    for name in ("home", "file"):
+        with pytest.raises(CheckpointError, match=re.escape(str(tmp_path / name))):
+            save_model(runs["default"][0].model, tmp_path / name)
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["file", "home", "thesis.txt"]
+    (tmp_path / "home" / "thesis.txt").unlink()
+    save_model(runs["default"][0].model, tmp_path / "home")
+    assert load_model(tmp_path / "home")
+
+
+def test_a_loaded_encoder_can_be_trained_on(folder):
+    encoder = load_model(folder).encoder
+    before = encoder.table.clone()
+    encoder.train()
+    x = encoder(torch.arange(20), torch.tensor([0, 20]))
+    x.backward(torch.ones_like(x))
+    encoder.table_step(0.1)
+    assert not torch.equal(encoder.table, before)
+    assert all(parameter.grad is not None for parameter in encoder.dense_parameters())
+    assert {tensor.device.type for tensor in encoder.table_state().values()} == {"cpu"}
+
+
+@pytest.mark.parametrize("blocks", [0, 2, 10**9, -1, "1", None])
+def test_promised_blocks_are_not_built(blocks, folder):
+    description = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+    part = description["encoder"]
+    describe(folder, encoder=part | {"settings": part["settings"] | {"blocks": blocks}})
+    with pytest.raises(CheckpointError, match="model.json: encoder.blocks"):
+        load_model(folder)
+
+
+@pytest.mark.parametrize("points", [0, -1, 1.5, "7", None, True])
+def test_a_wrong_number_of_training_points_is_refused(points, folder):
+    describe(folder, train_points=points)
+    with pytest.raises(CheckpointError, match="model.json: train_points"):
+        load_model(folder)
+
+
+@pytest.mark.parametrize("count", [-1, 10**9])
+def test_a_wrong_count_of_a_label_is_refused(count, folder):
+    rewrite(folder, "train_counts.safetensors", lambda t: t["train_counts"][3].fill_(count))
+    with pytest.raises(CheckpointError, match="train_counts.safetensors"):
+        load_model(folder)
+
+
+def test_errors_are_short(folder):
+    wrong = {"table": torch.ones(3, 3), "token_weights": torch.ones(3)}
+    rewrite(folder, "encoder.safetensors", lambda t: t.update(wrong))
+    with pytest.raises(CheckpointError, match="encoder.safetensors: .*size mismatch for table") as caught:
+        load_model(folder)
+    assert len(str(caught.value).replace(str(folder), "")) < 400
+    assert "token_weights" not in str(caught.value)
 
 
 def test_a_save_that_fails_keeps_what_stood_there(runs, folder):
@@ -174,3 +233,10 @@ def test_folders_without_a_model(tmp_path):
 def test_a_crash_between_two_renames_loses_nothing(folder):
     folder.rename(folder.with_name("model.previous"))
     assert load_model(model_folder(folder.parent)).classifier.out_features == 40
+
+
+def test_a_crash_between_two_renames_leaves_a_model_folder_to_be_found_by_its_name(folder, monkeypatch):
+    mine = folder.rename(folder.with_name("my-model.previous"))
+    assert model_folder(folder.with_name("my-model")) == mine
+    monkeypatch.chdir(folder.parent)
+    assert model_folder(Path("my-model")).samefile(mine)

@@ -2,45 +2,113 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
+import secrets
 import shutil
-from contextlib import contextmanager
+import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+_LEFTOVER_SECONDS = 24 * 3600
+_SWAP_ATTEMPTS = 10
 
-@contextmanager
-def replacing_folder(folder: Path) -> Iterator[Path]:
+
+@contextlib.contextmanager
+def replacing_folder(folder: Path, mark: str) -> Iterator[Path]:
     """A temporary folder beside ``folder`` that takes its place when the block ends without an error.
 
     All files are flushed to disk first. What stood there before is kept until then, as ``<name>.previous``; a crash
     between the two renames leaves it under that name. An error removes the temporary folder and changes nothing.
+    Temporary folders of processes that died a day ago or more are removed. Of several processes that fill one folder
+    at the same time the last one stays.
 
     Args:
-        folder: the place to fill.
+        folder: the place to fill; a link to a folder is followed.
+        mark: a file that the new folder will hold, by which an older one is known: only a missing or empty folder, or
+            one that holds this file, is replaced.
 
     Yields:
         The temporary folder to write into.
+
+    Raises:
+        FileExistsError: something else stands at ``folder`` or at ``<name>.previous``.
+        OSError: the folder cannot be written.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = folder.with_name(f"{folder.name}.writing-{os.getpid()}")
+    folder = folder.resolve()
     previous = folder.with_name(f"{folder.name}.previous")
-    shutil.rmtree(temporary, ignore_errors=True)
+    temporary = _draft(folder)
+    _refuse_foreign(folder, mark)
+    _refuse_foreign(previous, mark)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    _remove_leftovers(folder)
     temporary.mkdir()
     try:
         yield temporary
+        assert (temporary / mark).is_file(), f"the new folder holds {mark}"
         _flush(temporary)
+        _refuse_foreign(folder, mark)
+        _swap(temporary, folder, previous)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
-    if folder.exists():
-        shutil.rmtree(previous, ignore_errors=True)
-        folder.rename(previous)
-    temporary.rename(folder)
-    shutil.rmtree(previous, ignore_errors=True)
+    _remove(previous, folder)
+
+
+def _draft(folder: Path) -> Path:
+    # Process ids alone repeat: in containers that share a disk, and in the threads of a process.
+    return folder.with_name(f"{folder.name}.writing-{os.getpid()}-{secrets.token_hex(4)}")
+
+
+def _remove(previous: Path, folder: Path) -> None:
+    # Renamed first: half removed under its own name it would lack its mark.
+    trash = _draft(folder)
+    with contextlib.suppress(OSError):
+        previous.rename(trash)
+        shutil.rmtree(trash)
+
+
+def _refuse_foreign(folder: Path, mark: str) -> None:
+    for attempt in range(_SWAP_ATTEMPTS):
+        # Another process may take the folder away, or put another there, between two of these questions.
+        with contextlib.suppress(FileNotFoundError):
+            if not folder.exists() or (folder.is_dir() and ((folder / mark).is_file() or not any(folder.iterdir()))):
+                return
+        if attempt == _SWAP_ATTEMPTS - 1:
+            raise FileExistsError(f"{folder} is there already and holds no {mark}; name another folder, or delete it")
+
+
+def _swap(temporary: Path, folder: Path, previous: Path) -> None:
+    for attempt in range(_SWAP_ATTEMPTS):
+        moved = folder.exists()
+        try:
+            if moved:
+                _remove(previous, folder)
+                folder.rename(previous)
+            temporary.rename(folder)
+        except OSError:
+            # Another process has moved the old folder away, or put its own there, since the question above.
+            if moved and not folder.exists() and previous.exists():
+                with contextlib.suppress(OSError):
+                    previous.rename(folder)
+            if attempt == _SWAP_ATTEMPTS - 1:
+                raise
+        else:
+            return
+
+
+def _remove_leftovers(folder: Path) -> None:
+    name = re.compile(re.escape(folder.name) + r"\.writing-\d+(-[0-9a-f]{8})?")
+    oldest = time.time() - _LEFTOVER_SECONDS
+    for path in folder.parent.iterdir():
+        if name.fullmatch(path.name):
+            with contextlib.suppress(OSError):
+                if path.stat().st_mtime < oldest:
+                    shutil.rmtree(path)
 
 
 def _flush(folder: Path) -> None:

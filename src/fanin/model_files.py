@@ -6,15 +6,16 @@ A model folder is data: nothing in it is executed, and whatever does not fit is 
 from __future__ import annotations
 
 import json
+import textwrap
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from fanin.classifier.dense import DenseLinear
 from fanin.classifier.sparse import SparseLinear
-from fanin.encoders.bag import BagEncoder
+from fanin.encoders.bag import BagEncoder, block_count
 from fanin.encoders.tokenization import Tokenizer
 from fanin.errors import CheckpointError, ConfigError, DataError
 from fanin.folders import replacing_folder
@@ -23,6 +24,7 @@ from fanin.labels.vocabulary import LabelVocabulary
 from fanin.model import TextModel
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from torch import Tensor, nn
@@ -43,13 +45,14 @@ def save_model(model: TextModel, folder: Path) -> None:
     """Write a model folder whole, in the place of what stood there.
 
     Raises:
-        CheckpointError: the disk is full or the folder cannot be written; what stood there is kept.
+        CheckpointError: something stands there that is neither a model folder nor empty, the disk is full, or the
+            folder cannot be written; what stood there is kept.
     """
     kind = next(name for name, cls in _CLASSIFIERS.items() if type(model.classifier) is cls)
     try:
-        with replacing_folder(folder) as new:
-            save_file(_contiguous(model.encoder), new / _ENCODER)
-            save_file(_contiguous(model.classifier), new / _CLASSIFIER)
+        with replacing_folder(folder, DESCRIPTION) as new:
+            save_file(_contiguous(model.encoder.state_dict()), new / _ENCODER)
+            save_file(_contiguous(model.classifier.state_dict()), new / _CLASSIFIER)
             save_file({"train_counts": torch.from_numpy(model.train_counts)}, new / _COUNTS)
             model.labels.save(new / _LABELS)
             model.tokenizer.save(new / _TOKENIZER)
@@ -74,22 +77,7 @@ def load_model(folder: Path) -> TextModel:
         CheckpointError: a file is missing, truncated, damaged, of another version or does not fit the others.
     """
     description = _description(folder)
-    try:
-        encoder_part, classifier_part = description["encoder"], description["classifier"]
-        if encoder_part["kind"] != "bag" or classifier_part["kind"] not in _CLASSIFIERS:
-            raise CheckpointError(f"{folder / DESCRIPTION}: encoder or classifier of a kind this version does not know")
-        kind, settings = classifier_part["kind"], classifier_part["settings"]
-        if settings.keys() != _CLASSIFIER_SETTINGS[kind]:
-            raise CheckpointError(f"{folder / DESCRIPTION}: the classifier's settings are not those of kind {kind!r}")
-        # On the meta device nothing is allocated, whatever sizes the description promises.
-        with torch.device("meta"):
-            encoder = BagEncoder(**encoder_part["settings"])
-            classifier = _CLASSIFIERS[kind](**settings)
-        loss, train_points = Loss(description["loss"]), int(description["train_points"])
-    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, OverflowError) as error:
-        if isinstance(error, CheckpointError):
-            raise
-        raise CheckpointError(f"{folder / DESCRIPTION}: not the description of a model ({error})") from error
+    encoder, classifier, loss, train_points = _laid_out(folder, description)
     _load_into(encoder, folder / _ENCODER)
     _load_into(classifier, folder / _CLASSIFIER)
     counts = _tensors(folder / _COUNTS).get("train_counts")
@@ -103,6 +91,7 @@ def load_model(folder: Path) -> TextModel:
         raise CheckpointError(
             f"{folder}: {len(labels)} label names or their counts do not fit a classifier of {L} labels"
         )
+    _check_counts(counts, train_points, folder / _COUNTS)
     if tokenizer.vocabulary_size != encoder.settings["vocabulary_size"]:
         raise CheckpointError(
             f"{folder}: the tokenizer has {tokenizer.vocabulary_size} tokens, the encoder another number"
@@ -146,9 +135,59 @@ def _description(folder: Path) -> dict[str, Any]:
     return description
 
 
+def _laid_out(folder: Path, description: dict[str, Any]) -> tuple[BagEncoder, SparseLinear | DenseLinear, Loss, int]:
+    """Encoder and classifier as described, without memory for their weights; the loss and N."""
+    try:
+        encoder_part, classifier_part = description["encoder"], description["classifier"]
+        if encoder_part["kind"] != "bag" or classifier_part["kind"] not in _CLASSIFIERS:
+            raise CheckpointError(f"{folder / DESCRIPTION}: encoder or classifier of a kind this version does not know")
+        kind, settings = classifier_part["kind"], classifier_part["settings"]
+        if settings.keys() != _CLASSIFIER_SETTINGS[kind]:
+            raise CheckpointError(f"{folder / DESCRIPTION}: the classifier's settings are not those of kind {kind!r}")
+        # Every block is a module, so their number must not be the description's alone to choose.
+        blocks = block_count(_tensor_names(folder / _ENCODER))
+        if encoder_part["settings"]["blocks"] != blocks:
+            raise CheckpointError(
+                f"{folder / DESCRIPTION}: encoder.blocks is {encoder_part['settings']['blocks']!r}, but {_ENCODER} "
+                f"holds {blocks}; restore the model folder"
+            )
+        # On the meta device nothing is allocated, whatever sizes the description promises.
+        with torch.device("meta"):
+            encoder = BagEncoder(**encoder_part["settings"])
+            classifier = _CLASSIFIERS[kind](**settings)
+        loss, train_points = Loss(description["loss"]), description["train_points"]
+        if type(train_points) is not int or train_points < 1:
+            raise CheckpointError(
+                f"{folder / DESCRIPTION}: train_points is {train_points!r}, not a whole number of 1 or more; restore "
+                "the model folder"
+            )
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, OverflowError) as error:
+        if isinstance(error, CheckpointError):
+            raise
+        told = _first_complaint(error)
+        raise CheckpointError(f"{folder / DESCRIPTION}: not the description of a model ({told})") from error
+    return encoder, classifier, loss, train_points
+
+
+def _check_counts(counts: Tensor, train_points: int, path: Path) -> None:
+    if len(counts) and not 0 <= int(counts.min()) <= int(counts.max()) <= train_points:
+        raise CheckpointError(
+            f"{path}: counts of labels must be from 0 to train_points, {train_points}; these are from "
+            f"{int(counts.min())} to {int(counts.max())}; restore the model folder"
+        )
+
+
 def _tensors(path: Path) -> dict[str, Tensor]:
     try:
         return dict(load_file(path))
+    except (OSError, SafetensorError, ValueError) as error:
+        raise CheckpointError(f"{path}: damaged ({error}); restore the model folder") from error
+
+
+def _tensor_names(path: Path) -> list[str]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            return list(file.keys())
     except (OSError, SafetensorError, ValueError) as error:
         raise CheckpointError(f"{path}: damaged ({error}); restore the model folder") from error
 
@@ -164,10 +203,15 @@ def _load_into(module: nn.Module, path: Path) -> None:
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from error
     except (RuntimeError, ConfigError) as error:
-        raise CheckpointError(
-            f"{path}: does not fit the model's description ({' '.join(str(error).split())})"
-        ) from error
+        raise CheckpointError(f"{path}: does not fit the model's description ({_first_complaint(error)})") from error
 
 
-def _contiguous(module: nn.Module) -> dict[str, Tensor]:
-    return {name: tensor.detach().contiguous() for name, tensor in module.state_dict().items()}
+def _contiguous(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().contiguous() for name, tensor in weights.items()}
+
+
+def _first_complaint(error: Exception) -> str:
+    # Torch writes a heading that ends with a colon, a line a complaint, and sometimes a stack of its own.
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    told = next((line for line in lines if not line.endswith(":")), type(error).__name__)
+    return textwrap.shorten(told, 300, placeholder=" ...")

@@ -89,6 +89,13 @@ def test_state_taken_back_continues_the_same_run():
     assert torch.equal(halves, whole)
 
 
+def test_state_is_made_where_the_table_is_and_not_where_the_update_was_made():
+    with torch.device("meta"):
+        update = RowwiseAdam(V)
+    update.step(torch.zeros(V, E), RowGradient(torch.tensor([2]), torch.ones(1, E)), 0.1)
+    assert update.state()["touches"].tolist() == [0, 0, 1, 0, 0, 0, 0]
+
+
 @pytest.mark.parametrize("broken", [{}, {"second_moment": torch.zeros(V + 1), "touches": torch.zeros(V)}])
 def test_foreign_state_is_refused(broken):
     with pytest.raises(CheckpointError, match="second_moment"):

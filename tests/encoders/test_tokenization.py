@@ -85,6 +85,13 @@ def test_keys_tell_tokenizers_apart():
     assert all(len(key) == 32 for key in keys)
 
 
+@each_kind
+def test_another_version_of_the_code_gives_another_key(tokenizer, monkeypatch):
+    before = tokenizer.key
+    monkeypatch.setattr("fanin.encoders.tokenization.TOKENIZER_VERSION", 2)
+    assert tokenizer.key != before
+
+
 def test_frequent_pairs_are_the_most_frequent_ones():
     tokenizer = Tokenizer.train(["a b c"] * 5 + ["b c d"] * 4 + ["d a"], frequent_pairs=2, min_count=2)
     first_pair = tokenizer.vocabulary_size - 2

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fanin.encoders.hashing import mix, pair_codes, string_bucket
+from fanin.encoders.hashing import pair_codes, string_bucket
 from fanin.encoders.words import WordVocabulary, split_words
+from fanin.kernels.drawing import mix
 
 
 @pytest.mark.parametrize(

@@ -122,7 +122,7 @@ def get_dataset(name: str, folder: Path, source: Path | None = None) -> bool:
         raise ConfigError(f"{folder}: is there already and is not {mark.strip()}; name another folder or delete it")
     with tempfile.TemporaryDirectory() as scratch:
         files = _collect(entry, source, Path(scratch))
-        with replacing_folder(folder) as draft:
+        with replacing_folder(folder, mark_file.name) as draft:
             entry.write(files, draft, f"{entry.package} {entry.version}")
             (draft / mark_file.name).write_bytes(mark.encode())
     return True

@@ -12,7 +12,7 @@ from fanin.encoders.table_update import RowGradient, RowwiseAdam, row_gradient
 from fanin.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from fanin.encoders.interface import Setting
 
@@ -203,6 +203,16 @@ class BagEncoder(nn.Module):
         kept = torch.rand(tokens.shape[0], device=tokens.device) >= self.token_dropout
         ends = torch.cumsum(torch.bincount(bags[kept], minlength=offsets.shape[0] - 1), 0)
         return tokens[kept], bags[kept], torch.cat([ends.new_zeros(1), ends])
+
+
+def block_count(names: Iterable[str]) -> int:
+    """How many residual blocks a bag encoder has whose weights have these names.
+
+    Example:
+        >>> block_count(["table", "mlp.0.norm.weight", "mlp.0.norm.bias", "mlp.1.norm.weight"])
+        2
+    """
+    return len({name.split(".")[1] for name in names if name.startswith("mlp.")})
 
 
 def _check(settings: Mapping[str, Any]) -> None:

@@ -11,14 +11,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-def mix(codes: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Scrambles 64-bit codes: the finaliser of SplitMix64 (Steele, Lea and Flood, 2014), a bijection."""
-    codes = codes + np.uint64(0x9E3779B97F4A7C15)
-    codes = (codes ^ (codes >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    codes = (codes ^ (codes >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return codes ^ (codes >> np.uint64(31))
-
-
 def string_bucket(text: str, buckets: int) -> int:
     """Bucket in [0, buckets) of a string, by the CRC-32 of its UTF-8 bytes."""
     return crc32(text.encode("utf-8", "surrogatepass")) % buckets

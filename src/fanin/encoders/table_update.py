@@ -42,13 +42,21 @@ def row_gradient(tokens: Tensor, bags: Tensor, weights: Tensor, grad_bag: Tensor
     return RowGradient(rows, values)
 
 
+class _State(NamedTuple):
+    second_moment: Tensor  # (V,) float32
+    touches: Tensor  # (V,) int32
+
+    def to(self, device: torch.device) -> _State:
+        return _State(self.second_moment.to(device), self.touches.to(device))
+
+
 class RowwiseAdam:
     """Adam without first moment, with one second moment a row, moved only when the row is touched.
 
     For a row with gradient g of width E on its n-th touch: ``v <- beta2 v + (1 - beta2) |g|^2 / E``, then
     ``row <- row - lr * g / (sqrt(v / (1 - beta2^n)) + eps)``. The bias correction counts the touches
     of the row itself, so that the first steps of a rare token are no larger than those of a frequent one. State:
-    8 bytes a row.
+    8 bytes a row, from the first use on.
 
     Args:
         rows: rows of the table.
@@ -59,8 +67,8 @@ class RowwiseAdam:
     def __init__(self, rows: int, beta2: float = 0.999, eps: float = 1e-8) -> None:
         self.beta2 = beta2
         self.eps = eps
-        self.second_moment = torch.zeros(rows)  # (V,) float32
-        self.touches = torch.zeros(rows, dtype=torch.int32)  # (V,)
+        self._rows = rows
+        self._state: _State | None = None  # made on first use: prediction needs none
 
     def step(self, table: Tensor, gradient: RowGradient, learning_rate: float, scale: float = 1.0) -> None:
         """Updates the touched rows of ``table`` (V, E) in place.
@@ -72,20 +80,22 @@ class RowwiseAdam:
             scale: factor of the gradient, for clipping.
         """
         rows, values = gradient
-        self.second_moment = self.second_moment.to(table.device)
-        self.touches = self.touches.to(table.device)
+        if self._state is None or self._state.touches.device != table.device:
+            self._state = self._made().to(table.device)
+        state = self._state
         square = torch.linalg.vector_norm(values, dim=1).mul_(scale).square_().div_(table.shape[1])  # (U,)
-        touches = self.touches[rows] + 1
-        moment = torch.lerp(square, self.second_moment[rows], self.beta2)
-        self.touches[rows] = touches
-        self.second_moment[rows] = moment
+        touches = state.touches[rows] + 1
+        moment = torch.lerp(square, state.second_moment[rows], self.beta2)
+        state.touches[rows] = touches
+        state.second_moment[rows] = moment
         correction = 1 - torch.pow(torch.tensor(self.beta2, dtype=torch.float64), touches)
         root = (moment / correction).sqrt().to(table.dtype)
         table.index_add_(0, rows, values * (-learning_rate * scale / (root + self.eps))[:, None])
 
     def state(self) -> dict[str, Tensor]:
         """The state tensors by name: ``second_moment`` (V,) float32 and ``touches`` (V,) int32."""
-        return {"second_moment": self.second_moment, "touches": self.touches}
+        self._state = self._made()
+        return self._state._asdict()
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Copies the state back.
@@ -101,3 +111,8 @@ class RowwiseAdam:
                     "the checkpoint belongs to another model or is damaged"
                 )
             own.copy_(state[name])
+
+    def _made(self) -> _State:
+        if self._state is not None:
+            return self._state
+        return _State(torch.zeros(self._rows), torch.zeros(self._rows, dtype=torch.int32))

@@ -12,17 +12,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fanin.encoders.hashing import character_ngrams, mix, pair_codes, string_bucket
+from fanin.encoders.hashing import character_ngrams, pair_codes, string_bucket
 from fanin.encoders.subwords import SubwordVocabulary
 from fanin.encoders.tokenizer_settings import TokenizerSettings
 from fanin.encoders.words import WordVocabulary, split_words
 from fanin.errors import CheckpointError, ConfigError
+from fanin.kernels.drawing import mix
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-_FORMAT = 1
-_SETTINGS_FILE = "fanin_tokenizer.json"
+TOKENIZER_VERSION = 1
+"""To be raised whenever the files of a tokenizer change, or the tokens that it gives for a text."""
+
+TOKENIZER_FILE = "fanin_tokenizer.json"
 _SUBWORD_FILE = "tokenizer.json"
 _TEXTS_AT_A_TIME = 16_384
 _RESTORE = "restore the model folder or train the model again"
@@ -74,8 +77,8 @@ class Tokenizer:
 
     @property
     def key(self) -> str:
-        """32 hex digits that stand for the settings and the vocabulary: tokenizers of one key give the same tokens."""
-        parts = [json.dumps(self._description(), sort_keys=True)]
+        """32 hex digits of version, settings and vocabulary: tokenizers of one key give the same tokens."""
+        parts = [str(TOKENIZER_VERSION), json.dumps(self._description(), sort_keys=True)]
         if isinstance(self._vocabulary, SubwordVocabulary):
             parts.append(self._vocabulary.to_json())
         return hashlib.blake2b("\0".join(parts).encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
@@ -106,8 +109,8 @@ class Tokenizer:
         """Writes the tokenizer's JSON files into a folder, made if missing."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        text = json.dumps({"format": _FORMAT, **self._description()}, ensure_ascii=True)
-        (folder / _SETTINGS_FILE).write_text(text, encoding="utf-8")
+        text = json.dumps({"format": TOKENIZER_VERSION, **self._description()}, ensure_ascii=True)
+        (folder / TOKENIZER_FILE).write_text(text, encoding="utf-8")
         if isinstance(self._vocabulary, SubwordVocabulary):
             self._vocabulary.save(folder / _SUBWORD_FILE)
 
@@ -118,11 +121,12 @@ class Tokenizer:
         Raises:
             CheckpointError: if a file is missing, damaged or of another version.
         """
-        path = Path(folder) / _SETTINGS_FILE
+        path = Path(folder) / TOKENIZER_FILE
         found = _read_json(path)
-        if found.get("format") != _FORMAT:
+        if found.get("format") != TOKENIZER_VERSION:
             raise CheckpointError(
-                f"{path}: format {found.get('format')!r}, this version of fanin reads {_FORMAT}; train the model again"
+                f"{path}: format {found.get('format')!r}, this version of fanin reads {TOKENIZER_VERSION}; "
+                "train the model again"
             )
         try:
             settings = TokenizerSettings.of(found["settings"])

@@ -20,7 +20,7 @@ _WORD = re.compile(r"[^\W_]+")
 
 
 def split_words(text: str) -> list[str]:
-    """Words of a text: compatibility-normalised (NFKC), case-folded, without accents or punctuation.
+    """Words of a text: compatibility-decomposed (NFKD), without accents, case-folded, without punctuation.
 
     Example:
         >>> split_words("Émile Zola's “L’Œuvre”, 1886")

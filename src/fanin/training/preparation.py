@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,7 +14,7 @@ from fanin.data.batches import Batches
 from fanin.data.building import build_store
 from fanin.data.content import cache_folder, content_key, make_key
 from fanin.data.validation import draw_validation, text_keys
-from fanin.encoders.tokenization import Tokenizer
+from fanin.encoders.tokenization import TOKENIZER_FILE, TOKENIZER_VERSION, Tokenizer
 from fanin.errors import CheckpointError, ConfigError, DataError
 from fanin.folders import replacing_folder
 
@@ -126,23 +128,31 @@ class _Corpus:
 
 def _tokenizer(dataset: Dataset, section: TokenizerSection, cache: Path | None) -> Tokenizer:
     settings = section.model_dump()
-    key = make_key(["tokenizer", content_key(dataset, cache), json.dumps(settings, sort_keys=True)])
-    folder = cache_folder(cache) / "tokenizers" / key
-    if folder.is_dir():
-        try:
-            return Tokenizer.load(folder)
-        except CheckpointError:
-            pass  # damaged: made anew below
+    parts = ["tokenizer", str(TOKENIZER_VERSION), content_key(dataset, cache), json.dumps(settings, sort_keys=True)]
+    folder = cache_folder(cache) / "tokenizers" / make_key(parts)
+    known = _cached_tokenizer(folder)
+    if known is not None:
+        return known
+    shutil.rmtree(folder, ignore_errors=True)  # it may be damaged
     tokenizer = Tokenizer.train(_Corpus(dataset), **settings)
     try:
-        with replacing_folder(folder) as new:
+        with replacing_folder(folder, TOKENIZER_FILE) as new:
             tokenizer.save(new)
     except OSError as error:
+        known = _cached_tokenizer(folder)  # another process may have been faster
+        if known is not None:
+            return known
         raise ConfigError(
             f"{folder}: the tokenizer cannot be written ({error.strerror or error}); free space there, or name "
             "another folder in the environment variable FANIN_CACHE"
         ) from error
     return tokenizer
+
+
+def _cached_tokenizer(folder: Path) -> Tokenizer | None:
+    with contextlib.suppress(CheckpointError):
+        return Tokenizer.load(folder)
+    return None
 
 
 def _at_most(rows: NDArray[np.int64], count: int, seed: int) -> NDArray[np.int64]:

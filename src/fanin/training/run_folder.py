@@ -76,10 +76,13 @@ class RunFolder:
 def model_folder(path: Path) -> Path:
     """The model folder that a user means: a run folder's, or the folder itself.
 
+    Where a process died while it replaced a model, the older one, kept as ``<name>.previous``, stands in.
+
     Raises:
         CheckpointError: there is no model.
     """
-    for candidate in (path / MODEL, path / f"{MODEL}.previous", path):
+    previous = path.resolve().with_name(f"{path.resolve().name}.previous")
+    for candidate in (path / MODEL, path / f"{MODEL}.previous", path, *([] if path.exists() else [previous])):
         if (candidate / "model.json").is_file():
             return candidate
     if not path.exists():
