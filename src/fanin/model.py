@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from fanin.classifier.interface import Classifier
-    from fanin.encoders.bag import BagEncoder
+    from fanin.encoders.interface import Encoder
     from fanin.encoders.tokenization import Tokenizer
     from fanin.kernels.spec import Positives
     from fanin.labels.vocabulary import LabelVocabulary
@@ -52,7 +52,7 @@ class TextModel:
     """
 
     tokenizer: Tokenizer
-    encoder: BagEncoder
+    encoder: Encoder
     classifier: Classifier
     labels: LabelVocabulary
     train_counts: NDArray[np.int64]

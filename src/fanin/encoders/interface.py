@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from torch import Tensor, nn
 
@@ -21,6 +21,10 @@ class Encoder(Protocol):
     """
 
     training: bool
+
+    @property
+    def table(self) -> Tensor:
+        """(V, E) the embedding table, a row a token."""
 
     @property
     def out_features(self) -> int:
@@ -48,5 +52,14 @@ class Encoder(Protocol):
     def load_table_state(self, state: Mapping[str, Tensor]) -> None:
         """Takes back what :meth:`table_state` gave."""
 
-    def state_dict(self) -> dict[str, Tensor]:
-        """All weights by name."""
+    def state_dict(self) -> dict[str, Any]:
+        """All weights by name, the embedding table included."""
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """The weights that autograd gives a gradient; never the embedding table."""
+
+    def train(self, mode: bool = True) -> Self:
+        """Turns training (dropout) on or off; gives itself."""
+
+    def eval(self) -> Self:
+        """Turns training off; gives itself."""
