@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fanin import ConfigError, DataError, TextClassifier
+from fanin import CheckpointError, ConfigError, DataError, TextClassifier
 
 KINDS = ["green tea leaves", "black tea pot", "strong espresso", "filter coffee beans"]
 TEXTS = [f"{kind} {i}" for i in range(30) for kind in KINDS]
@@ -25,6 +25,10 @@ def test_fit_predict_save_load(tmp_path):
     assert [row[0].label for row in predicted] == ["tea", "coffee"]
     assert all(0 <= p.score <= 1 for row in predicted for p in row)
     classifier.save(tmp_path / "model")
+    assert TextClassifier.load(tmp_path / "model").predict(["a pot of tea", "coffee"], k=2) == predicted
+    with pytest.raises(CheckpointError, match="name another folder"):
+        classifier.save(tmp_path)
+    (tmp_path / "model").rename(tmp_path / "model.previous")  # as a crash between two renames leaves it
     assert TextClassifier.load(tmp_path / "model").predict(["a pot of tea", "coffee"], k=2) == predicted
     assert len(classifier.predict(["tea"], k=10)[0]) == 3
     assert classifier.predict([]) == []
