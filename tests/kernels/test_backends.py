@@ -102,7 +102,7 @@ def test_every_batch_size_up_to_300(backend, make_layer, columns_of, G):
     for B in range(1, 301, 1 if G == 1 else 7):
         x, nothing = full[:B].contiguous(), Positives(torch.zeros(B + 1).long(), torch.zeros(0).long())
         _assert_close(backend.forward(layer, x), logits[:B])
-        value, dx = backend.train_step(
+        value, dx, _ = backend.train_step(
             layer, zero_moments(step, layer.weight, layer.bias), x, nothing, loss=Loss.BCE, update=step, step=1, scale=1
         )
         assert value == pytest.approx(torch.nn.functional.softplus(logits[:B]).sum().item(), rel=1e-6)
@@ -118,7 +118,7 @@ def _train(backend, layer, batches, loss, update, factor=1.0, **options):
         )
         for i, (x, positives) in enumerate(batches)
     ]
-    return [value for value, _ in results], [dx for _, dx in results], moments
+    return [result.loss for result in results], [result.dx for result in results], moments
 
 
 @pytest.mark.parametrize(("shape", "loss", "update"), TRAINING, ids=str)

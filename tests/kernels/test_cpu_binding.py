@@ -124,7 +124,7 @@ def test_moments_that_do_not_fit_the_update(core, layer, update):
 def test_parameters_that_require_gradients_are_served(core, layer):
     trained = replace(layer, weight=torch.nn.Parameter(layer.weight), bias=torch.nn.Parameter(layer.bias))
     before = trained.weight.detach().clone()
-    _, dx = _step(core, trained, torch.ones(B, D))
+    _, dx, _ = _step(core, trained, torch.ones(B, D))
     assert not torch.equal(trained.weight, before)
     assert not dx.requires_grad
 

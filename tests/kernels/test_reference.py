@@ -25,7 +25,7 @@ def test_float64_steps_are_exact(make_layer, make_positives, columns_of, train_d
     truth = train_densely(layer.weight, columns_of(layer), layer.bias, shape[1], batches, loss, update)
     moments = zero_moments(update, layer.weight, layer.bias)
     for step, (x, positives) in enumerate(batches):
-        value, dx = backend.train_step(
+        value, dx, _ = backend.train_step(
             layer, moments, x, positives, loss=loss, update=update, step=step + 1, scale=1 / 7, chunk_size=50
         )
         assert value == pytest.approx(truth.losses[step], rel=1e-12)
@@ -41,7 +41,7 @@ def test_results_keep_the_dtype(make_layer, make_positives, dtype):
     backend, x, update = ReferenceBackend(), torch.ones(2, 9, dtype=dtype), SGD(0.1)
     assert backend.forward(layer, x).dtype == dtype
     assert backend.topk(layer, x, 3, None)[0].dtype == dtype
-    _, dx = backend.train_step(
+    _, dx, _ = backend.train_step(
         layer,
         zero_moments(update, layer.weight, layer.bias),
         x,

@@ -98,9 +98,10 @@ class SparseLinear(Classifier):
     ) -> tuple[float, Tensor]:
         """One fused step; see :meth:`Classifier.train_step`."""
         x, positives, moments, scale = self._begin_step(x, positives, update, weight)
-        return self._backend().train_step(
+        result = self._backend().train_step(
             self._weights(), moments, x, positives, loss=loss, update=update, step=self.steps, scale=scale
         )
+        return result.loss, result.dx
 
     def topk(self, x: Tensor, k: int, exclude: Positives | None = None) -> tuple[Tensor, Tensor]:
         """The k best labels a row; see :meth:`Classifier.topk`."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from fanin.errors import BackendError
-from fanin.kernels.spec import DEFAULT_CHUNK_SIZE, SGD, Loss, index_dtype
+from fanin.kernels.spec import DEFAULT_CHUNK_SIZE, SGD, Loss, StepResult, index_dtype
 
 try:
     from fanin.kernels import _cpu
@@ -23,7 +23,7 @@ except ImportError as error:
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from fanin.kernels.spec import Moments, Positives, Prune, SparseWeights, Update
+    from fanin.kernels.spec import Moments, Positives, Prune, SharedScores, SparseWeights, Update
 
 _SEED_MASK = 0xFFFF_FFFF_FFFF_FFFF
 
@@ -46,8 +46,9 @@ class CpuBackend:
         except RuntimeError as error:
             raise BackendError(str(error)) from error
 
-    def forward(self, layer: SparseWeights, x: Tensor) -> Tensor:
+    def forward(self, layer: SparseWeights, x: Tensor, shared: SharedScores | None = None) -> Tensor:
         """Logits (B, L)."""
+        _refuse(shared)
         arrays, x = _layer(layer), _matrix("x", x, layer.in_features)
         logits = torch.empty(len(x), len(layer.weight), dtype=torch.float32)
         _cpu.forward(arrays, x, logits, torch.get_num_threads())
@@ -79,9 +80,11 @@ class CpuBackend:
         update: Update,
         step: int,
         scale: float,
+        shared: SharedScores | None = None,
         chunk_size: int = DEFAULT_CHUNK_SIZE,  # noqa: ARG002 - the core keeps its blocks in the cache, whatever the chunk
-    ) -> tuple[float, Tensor]:
-        """Loss and input gradient (B, D); updates the layer and the moments in place."""
+    ) -> StepResult:
+        """Loss and gradients; updates the layer and the moments in place."""
+        _refuse(shared)
         arrays, x = _layer(layer), _matrix("x", x, layer.in_features)
         dx = torch.empty(x.shape, dtype=torch.float32)
         weight_moments = [_same("a moment of the weights", moment, layer.weight) for moment in moments.weight]
@@ -101,10 +104,13 @@ class CpuBackend:
             )
         except ValueError as error:
             raise BackendError(f"training step: {error}") from error
-        return value, dx
+        return StepResult(value, dx, None)
 
-    def topk(self, layer: SparseWeights, x: Tensor, k: int, exclude: Positives | None) -> tuple[Tensor, Tensor]:
+    def topk(
+        self, layer: SparseWeights, x: Tensor, k: int, exclude: Positives | None, shared: SharedScores | None = None
+    ) -> tuple[Tensor, Tensor]:
         """The k best labels a row: scores (B, k) and labels (B, k)."""
+        _refuse(shared)
         arrays, x = _layer(layer), _matrix("x", x, layer.in_features)
         scores = torch.empty(len(x), k, dtype=torch.float32)
         labels = torch.empty(len(x), k, dtype=torch.int64)
@@ -139,6 +145,11 @@ class CpuBackend:
                 torch.get_num_threads(),
             )
         return replaced
+
+
+def _refuse(shared: SharedScores | None) -> None:
+    if shared is not None:
+        raise BackendError("the cpu backend has no shared scores yet; use the reference backend")
 
 
 def _rule(update: Update, step: int) -> _cpu.UpdateRule:

@@ -12,7 +12,7 @@ from torch.nn import functional
 from fanin.kernels import drawing
 from fanin.kernels.losses import loss_and_gradient
 from fanin.kernels.positives import dense_block
-from fanin.kernels.spec import DEFAULT_CHUNK_SIZE, index_dtype
+from fanin.kernels.spec import DEFAULT_CHUNK_SIZE, StepResult, index_dtype
 from fanin.kernels.streaming_topk import StreamingTopK
 from fanin.kernels.updates import apply_update
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from fanin.kernels.spec import Loss, Moments, Positives, Prune, SparseWeights, Update
+    from fanin.kernels.spec import Loss, Moments, Positives, Prune, SharedScores, SparseWeights, Update
 
 
 class _Block:
@@ -39,10 +39,16 @@ class _Block:
         """The inputs that each set reads, (B, s, F)."""
         return x[:, self.index]
 
-    def logits(self, layer: SparseWeights, x: Tensor) -> Tensor:
+    def logits(self, layer: SparseWeights, x: Tensor, shared: SharedScores | None) -> Tensor:
         """Logits (B, C) of the block's labels."""
         z = torch.einsum("bsf,sgf->bsg", self.gather(x), self.weight).flatten(1)[:, : self.stop - self.start]
+        if shared is not None:
+            z = z + shared.scores[self.clusters(shared)].T
         return z if layer.bias is None else z + layer.bias[self.start : self.stop]
+
+    def clusters(self, shared: SharedScores) -> Tensor:
+        """The cluster of each of the block's labels, (C,) int64."""
+        return torch.arange(self.start, self.stop, device=shared.scores.device) // shared.cluster_size
 
     def by_group(self, grad: Tensor) -> Tensor:
         """A gradient (B, C) padded to (B, s, G)."""
@@ -72,9 +78,9 @@ class ReferenceBackend:
 
     name = "reference"
 
-    def forward(self, layer: SparseWeights, x: Tensor) -> Tensor:
+    def forward(self, layer: SparseWeights, x: Tensor, shared: SharedScores | None = None) -> Tensor:
         """Logits (B, L)."""
-        return torch.cat([block.logits(layer, x) for block in _blocks(layer)], dim=1)
+        return torch.cat([block.logits(layer, x, shared) for block in _blocks(layer)], dim=1)
 
     def grad_input(self, layer: SparseWeights, grad: Tensor) -> Tensor:
         """Input gradient (B, D)."""
@@ -98,18 +104,22 @@ class ReferenceBackend:
         update: Update,
         step: int,
         scale: float,
+        shared: SharedScores | None = None,
         chunk_size: int = DEFAULT_CHUNK_SIZE,
-    ) -> tuple[float, Tensor]:
+    ) -> StepResult:
         """Logits, loss gradient, dx and update, chunk by chunk."""
         total = torch.zeros((), dtype=torch.float64, device=x.device)
         dx = torch.zeros_like(x)
+        shared_grad = None if shared is None else torch.zeros_like(shared.scores)
         for block in _blocks(layer, chunk_size):
-            logits = block.logits(layer, x)
+            logits = block.logits(layer, x, shared)
             target = dense_block(positives, block.start, block.stop, x.dtype)
             value, grad = loss_and_gradient(loss, logits, target)
             total += value
             grad *= scale
             block.add_grad_input(grad, dx)
+            if shared is not None and shared_grad is not None:
+                shared_grad.index_add_(0, block.clusters(shared), grad.T)
             inside = slice(block.start, block.stop)
             dw = block.grad_weight(grad, x)
             apply_update(update, layer.weight[inside], dw, tuple(m[inside] for m in moments.weight), step)
@@ -121,13 +131,15 @@ class ReferenceBackend:
                     tuple(m[inside] for m in moments.bias),
                     step,
                 )
-        return scale * total.item(), dx
+        return StepResult(scale * total.item(), dx, shared_grad)
 
-    def topk(self, layer: SparseWeights, x: Tensor, k: int, exclude: Positives | None) -> tuple[Tensor, Tensor]:
+    def topk(
+        self, layer: SparseWeights, x: Tensor, k: int, exclude: Positives | None, shared: SharedScores | None = None
+    ) -> tuple[Tensor, Tensor]:
         """The k best labels a row, chunk by chunk."""
         best = StreamingTopK(len(x), k, x)
         for block in _blocks(layer):
-            best.add(block.logits(layer, x), block.start, exclude)
+            best.add(block.logits(layer, x, shared), block.start, exclude)
         return best.scores, best.labels
 
     def draw_index(self, sets: int, fan_in: int, in_features: int, seed: int) -> Tensor:

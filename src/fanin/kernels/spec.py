@@ -1,8 +1,9 @@
 """What a kernel backend provides: the names, shapes, dtypes and the meaning of every operation.
 
 The words of the shapes: L labels, D input features, B rows of a batch, F fan-in, G group size, P positives,
-S = ceil(L / G) index sets. A group of G consecutive labels shares one index set, so label ``l`` reads
-``x[:, index[l // G]]``; G = 1 is the plain fixed fan-in layer.
+S = ceil(L / G) index sets, K clusters. A group of G consecutive labels shares one index set, so label ``l`` reads
+``x[:, index[l // G]]``; G = 1 is the plain fixed fan-in layer. A cluster of consecutive labels, of a size that has
+nothing to do with G, may share a dense part of the score on top (:class:`SharedScores`).
 
 :mod:`fanin.kernels.reference` implements the whole specification in plain torch and defines the result of
 every other backend.
@@ -58,6 +59,42 @@ class SparseWeights:
     bias: Tensor | None
     group_size: int
     in_features: int
+
+
+@dataclass(frozen=True)
+class SharedScores:
+    """A score of each cluster and row that every label of the cluster adds to its own logit.
+
+    Clusters are consecutive: label ``l`` belongs to cluster ``l // cluster_size``, and the last one may be short. With
+    shared cluster weights C (K, D) the scores are ``C @ x.T``; those products are left to a matrix library.
+
+    Attributes:
+        scores: (K, B) with K = ceil(L / cluster_size), of the weight's dtype: a cluster's scores lie together.
+        cluster_size: labels in a cluster, at least 1.
+
+    >>> import torch
+    >>> C, x = torch.ones(2, 3), torch.ones(5, 3)  # two clusters: labels 0 to 3, and the rest
+    >>> SharedScores(C @ x.T, cluster_size=4).scores.shape
+    torch.Size([2, 5])
+    """
+
+    scores: Tensor
+    cluster_size: int
+
+
+class StepResult(NamedTuple):
+    """What a training step gives back, all from the weights before the step.
+
+    Attributes:
+        loss: ``scale * sum of losses`` over all rows and labels.
+        dx: (B, D) gradient of the loss by x, without the part that flows through shared scores.
+        shared_grad: (K, B) gradient of the loss by the shared scores, None where there are none. For scores
+            ``C @ x.T`` the rest of the gradients is ``dx += shared_grad.T @ C`` and ``dC = shared_grad @ x``.
+    """
+
+    loss: float
+    dx: Tensor
+    shared_grad: Tensor | None
 
 
 @dataclass(frozen=True)
@@ -127,8 +164,11 @@ class Backend(Protocol):
 
     name: str
 
-    def forward(self, layer: SparseWeights, x: Tensor) -> Tensor:
-        """Logits (B, L): z[b, l] = bias[l] + sum_f weight[l, f] * x[b, index[l // G, f]]."""
+    def forward(self, layer: SparseWeights, x: Tensor, shared: SharedScores | None = None) -> Tensor:
+        """Logits (B, L): z[b, l] = bias[l] + sum_f weight[l, f] * x[b, index[l // G, f]].
+
+        Shared scores add ``shared.scores[l // cluster_size, b]``, here and in every other operation that takes them.
+        """
 
     def grad_input(self, layer: SparseWeights, grad: Tensor) -> Tensor:
         """Gradient of the input (B, D) from that of the logits (B, L)."""
@@ -147,8 +187,9 @@ class Backend(Protocol):
         update: Update,
         step: int,
         scale: float,
+        shared: SharedScores | None = None,
         chunk_size: int = DEFAULT_CHUNK_SIZE,
-    ) -> tuple[float, Tensor]:
+    ) -> StepResult:
         """Forward, backward and update in one pass over the labels; no (B, L) array exists.
 
         Args:
@@ -160,14 +201,16 @@ class Backend(Protocol):
             update: the update rule with its learning rate for this step.
             step: number of this step, from 1 (bias correction of Adam).
             scale: factor of the summed loss and of all gradients, usually 1 / B.
+            shared: what clusters of labels add to their logits; not updated here.
             chunk_size: labels at a time, for backends that materialise a block; never changes the result.
 
         Returns:
-            ``scale * sum of losses`` over all rows and labels, and its gradient by x, (B, D). Both use the weights
-            from before the step.
+            The loss and its gradients by x and by the shared scores.
         """
 
-    def topk(self, layer: SparseWeights, x: Tensor, k: int, exclude: Positives | None) -> tuple[Tensor, Tensor]:
+    def topk(
+        self, layer: SparseWeights, x: Tensor, k: int, exclude: Positives | None, shared: SharedScores | None = None
+    ) -> tuple[Tensor, Tensor]:
         """The k best labels a row: scores (B, k) descending and labels (B, k) int64.
 
         ``1 <= k <= L``. Among equal scores the lower label comes first. Pairs in ``exclude`` are passed over; places
