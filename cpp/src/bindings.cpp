@@ -91,12 +91,22 @@ void check_matrix(const Matrix& matrix, std::int64_t rows, std::int64_t columns)
   require(size(matrix, 0) == rows && size(matrix, 1) == columns, "an array has the wrong shape");
 }
 
-void forward(const LayerArrays& arrays, const Matrix& x, const Matrix& logits, int threads) {
+fanin::SharedScores shared_of(const fanin::Layer& layer, const std::optional<Matrix>& scores,
+                              std::int64_t cluster_size, std::int64_t rows) {
+  if (!scores) return {};
+  require(cluster_size >= 1 && cluster_size <= layer.labels, "a cluster has to have 1 to L labels");
+  check_matrix(*scores, (layer.labels + cluster_size - 1) / cluster_size, rows);
+  return {scores->data(), cluster_size};
+}
+
+void forward(const LayerArrays& arrays, const Matrix& x, const std::optional<Matrix>& shared_scores,
+             std::int64_t cluster_size, const Matrix& logits, int threads) {
   const std::int64_t B = size(x, 0);
   check_matrix(x, B, arrays.layer.inputs);
   check_matrix(logits, B, arrays.layer.labels);
+  const fanin::SharedScores shared = shared_of(arrays.layer, shared_scores, cluster_size, B);
   const nb::gil_scoped_release release;
-  fanin::forward(arrays.layer, x.data(), B, logits.data(), threads);
+  fanin::forward(arrays.layer, x.data(), B, shared, logits.data(), threads);
 }
 
 void grad_input(const LayerArrays& arrays, const Matrix& grad, const Matrix& dx, int threads) {
@@ -143,7 +153,8 @@ fanin::UpdateRule adamw(double learning_rate, double beta1, double beta2, double
 double train_step(const LayerArrays& arrays, const std::vector<Matrix>& weight_moments,
                   const std::vector<Vector>& bias_moments, const Matrix& x, const LongVector& indptr,
                   const LongVector& indices, bool squared_hinge, const fanin::UpdateRule& update, double scale,
-                  const Matrix& dx, int threads) {
+                  const std::optional<Matrix>& shared_scores, std::int64_t cluster_size, const Matrix& dx,
+                  const std::optional<Matrix>& shared_grad, int threads) {
   const fanin::Layer& layer = arrays.layer;
   const std::int64_t B = size(x, 0);
   check_matrix(x, B, layer.inputs);
@@ -153,14 +164,18 @@ double train_step(const LayerArrays& arrays, const std::vector<Matrix>& weight_m
   require(weight_moments.size() == kept && bias_moments.size() == (layer.bias ? kept : 0),
           "the number of moments does not fit the update rule");
   const fanin::Csr positives = csr_of(indptr, indices, B);
+  const fanin::SharedScores shared = shared_of(layer, shared_scores, cluster_size, B);
+  require(shared_scores.has_value() == shared_grad.has_value(), "shared scores need an array for their gradient");
+  if (shared_grad) check_matrix(*shared_grad, size(*shared_scores, 0), B);
   const fanin::Loss loss = squared_hinge ? fanin::Loss::squared_hinge : fanin::Loss::bce;
   const nb::gil_scoped_release release;
-  return fanin::train_step(layer, moments, x.data(), B, positives, loss, update, static_cast<float>(scale), dx.data(),
-                           threads);
+  return fanin::train_step(layer, moments, x.data(), B, positives, loss, update, static_cast<float>(scale), shared,
+                           dx.data(), shared_grad ? shared_grad->data() : nullptr, threads);
 }
 
-void topk(const LayerArrays& arrays, const Matrix& x, const std::optional<LongVector>& indptr,
-          const std::optional<LongVector>& indices, const Matrix& scores, const LongMatrix& labels, int threads) {
+void topk(const LayerArrays& arrays, const Matrix& x, const std::optional<Matrix>& shared_scores,
+          std::int64_t cluster_size, const std::optional<LongVector>& indptr, const std::optional<LongVector>& indices,
+          const Matrix& scores, const LongMatrix& labels, int threads) {
   const std::int64_t B = size(x, 0), k = size(scores, 1);
   check_matrix(x, B, arrays.layer.inputs);
   check_matrix(scores, B, k);
@@ -168,8 +183,9 @@ void topk(const LayerArrays& arrays, const Matrix& x, const std::optional<LongVe
   require(indptr.has_value() == indices.has_value(), "exclude needs indptr and indices");
   fanin::Csr exclude{};
   if (indptr) exclude = csr_of(*indptr, *indices, B);
+  const fanin::SharedScores shared = shared_of(arrays.layer, shared_scores, cluster_size, B);
   const nb::gil_scoped_release release;
-  fanin::topk(arrays.layer, x.data(), B, k, indptr ? &exclude : nullptr, scores.data(), labels.data(), threads);
+  fanin::topk(arrays.layer, x.data(), B, shared, k, indptr ? &exclude : nullptr, scores.data(), labels.data(), threads);
 }
 
 void draw_index(const IndexMatrix& index, std::int64_t inputs, std::uint64_t seed, int threads) {
@@ -201,15 +217,18 @@ NB_MODULE(_cpu, module) {
   module.def("instruction_set", [] { return std::string(fanin::kernels().name); });
   module.def("sgd", &sgd, "learning_rate"_a, "momentum"_a, "weight_decay"_a);
   module.def("adamw", &adamw, "learning_rate"_a, "beta1"_a, "beta2"_a, "eps"_a, "weight_decay"_a, "step"_a);
-  module.def("forward", &forward, "layer"_a, "x"_a.noconvert(), "logits"_a.noconvert(), "threads"_a);
+  module.def("forward", &forward, "layer"_a, "x"_a.noconvert(), "shared_scores"_a.noconvert().none(), "cluster_size"_a,
+             "logits"_a.noconvert(), "threads"_a);
   module.def("grad_input", &grad_input, "layer"_a, "grad"_a.noconvert(), "dx"_a.noconvert(), "threads"_a);
   module.def("grad_weight", &grad_weight, "layer"_a, "grad"_a.noconvert(), "x"_a.noconvert(), "dw"_a.noconvert(),
              "threads"_a);
   module.def("train_step", &train_step, "layer"_a, "weight_moments"_a, "bias_moments"_a, "x"_a.noconvert(),
              "indptr"_a.noconvert(), "indices"_a.noconvert(), "squared_hinge"_a, "update"_a, "scale"_a,
-             "dx"_a.noconvert(), "threads"_a);
-  module.def("topk", &topk, "layer"_a, "x"_a.noconvert(), "indptr"_a.noconvert().none(), "indices"_a.noconvert().none(),
-             "scores"_a.noconvert(), "labels"_a.noconvert(), "threads"_a);
+             "shared_scores"_a.noconvert().none(), "cluster_size"_a, "dx"_a.noconvert(),
+             "shared_grad"_a.noconvert().none(), "threads"_a);
+  module.def("topk", &topk, "layer"_a, "x"_a.noconvert(), "shared_scores"_a.noconvert().none(), "cluster_size"_a,
+             "indptr"_a.noconvert().none(), "indices"_a.noconvert().none(), "scores"_a.noconvert(),
+             "labels"_a.noconvert(), "threads"_a);
   module.def("draw_index", &draw_index, "index"_a.noconvert(), "in_features"_a, "seed"_a, "threads"_a);
   module.def("rewire", &rewire, "layer"_a, "weight_moments"_a, "limit"_a, "threshold"_a, "seed"_a,
              "replaced"_a.noconvert(), "threads"_a);

@@ -5,13 +5,15 @@
 #include "fanin/instruction_set.h"
 #include "parts.h"
 #include "positives.h"
+#include "shared_gradient.h"
 
 namespace fanin {
 
-void forward(const Layer& layer, const float* x, std::int64_t rows, float* logits, int threads) {
+void forward(const Layer& layer, const float* x, std::int64_t rows, const SharedScores& shared, float* logits,
+             int threads) {
   const Tiling tiling = choose_tiling(rows, layer.inputs, 1);
   const Buffer packed = pack(layer, tiling, x, threads);
-  const Ranges ranges(layer, tiling, threads);
+  const Ranges ranges(layer, tiling, threads, shared);
   run_parts(ranges.parts(), [&](int part) { kernels().forward({ranges[part], packed.data(), logits}); });
 }
 
@@ -31,20 +33,23 @@ void grad_weight(const Layer& layer, const float* grad, const float* x, std::int
 }
 
 double train_step(const Layer& layer, const Moments& moments, const float* x, std::int64_t rows, const Csr& positives,
-                  Loss loss, const UpdateRule& update, float scale, float* dx, int threads) {
+                  Loss loss, const UpdateRule& update, float scale, const SharedScores& shared, float* dx,
+                  float* shared_grad, int threads) {
   const std::vector<LabelRow> pairs = sorted_by_label(positives, rows, layer.labels);
   const Tiling tiling = choose_tiling(rows, layer.inputs, 2);
   const Buffer packed = pack(layer, tiling, x, threads);
-  const Ranges ranges(layer, tiling, threads);
+  const Ranges ranges(layer, tiling, threads, shared);
   InputGradients gradients(layer, tiling, ranges.parts());
+  const SharedGradients shared_gradients(shared, ranges, shared_grad);
   std::vector<double> sums(static_cast<std::size_t>(ranges.parts()));
   run_parts(ranges.parts(), [&](int part) {
-    TrainTask task{ranges[part],           packed.data(), gradients.zeroed(part),      pairs.data(),
-                   pairs.data() + pairs.size(), loss,          scale, update, moments, 0.0};
+    TrainTask task{ranges[part], packed.data(), gradients.zeroed(part), shared_gradients.zeroed(part),
+                   pairs.data(), pairs.data() + pairs.size(), loss, scale, update, moments, 0.0};
     kernels().train(task);
     sums[static_cast<std::size_t>(part)] = task.loss_sum;
   });
   gradients.sum(scale, dx, threads);
+  shared_gradients.join();
   double total = 0.0;
   for (const double sum : sums) total += sum;
   return static_cast<double>(scale) * total;

@@ -37,13 +37,13 @@ inline Buffer pack(const Layer& layer, const Tiling& tiling, const float* x, int
 // The threads' parts of one call: ranges of sets and scratch memory.
 class Ranges {
  public:
-  Ranges(const Layer& layer, const Tiling& tiling, int threads) {
+  Ranges(const Layer& layer, const Tiling& tiling, int threads, const SharedScores& shared = {}) {
     const std::int64_t sets_per_block = choose_sets_per_block(layer, tiling);
     parts_ = static_cast<int>(std::min<std::int64_t>(std::max(threads, 1), std::max<std::int64_t>(layer.sets, 1)));
     for (int part = 0; part < parts_; ++part) {
       scratch_.emplace_back(scratch_floats(layer, tiling, sets_per_block));
       const Share sets = share(layer.sets, part, parts_);
-      ranges_.push_back({layer, tiling, sets.first, sets.end, sets_per_block,
+      ranges_.push_back({layer, tiling, shared, sets.first, sets.end, sets_per_block,
                          place_scratch(layer, tiling, sets_per_block, scratch_.back().data())});
     }
   }

@@ -13,7 +13,7 @@ namespace {
 std::int64_t round_up(std::int64_t n, std::int64_t multiple) { return (n + multiple - 1) / multiple * multiple; }
 
 struct Sizes {
-  std::int64_t logits, weight_grad, bias_grad, inputs_by_row, label_logits;
+  std::int64_t logits, weight_grad, bias_grad, inputs_by_row;
 };
 
 Sizes sizes(const Layer& layer, const Tiling& tiling, std::int64_t sets_per_block) {
@@ -23,8 +23,7 @@ Sizes sizes(const Layer& layer, const Tiling& tiling, std::int64_t sets_per_bloc
   return {std::max(layer.group, kMaxLanes) * tiling.tile_rows,
           labels * fan_in,
           round_up(labels, kMaxLanes),
-          groups ? tiling.tile_rows * fan_in : 0,
-          tiling.tile_rows};
+          groups ? tiling.tile_rows * fan_in : 0};
 }
 
 }  // namespace
@@ -65,7 +64,7 @@ std::int64_t choose_sets_per_block(const Layer& layer, const Tiling& tiling) {
 
 std::int64_t scratch_floats(const Layer& layer, const Tiling& tiling, std::int64_t sets_per_block) {
   const Sizes s = sizes(layer, tiling, sets_per_block);
-  return s.logits + s.weight_grad + s.bias_grad + s.inputs_by_row + s.label_logits;
+  return s.logits + s.weight_grad + s.bias_grad + s.inputs_by_row;
 }
 
 Scratch place_scratch(const Layer& layer, const Tiling& tiling, std::int64_t sets_per_block, float* memory) {
@@ -78,7 +77,6 @@ Scratch place_scratch(const Layer& layer, const Tiling& tiling, std::int64_t set
   };
   scratch.logits = take(s.logits);
   scratch.inputs_by_row = take(s.inputs_by_row);
-  scratch.label_logits = take(s.label_logits);
   scratch.weight_grad = take(s.weight_grad);
   scratch.bias_grad = take(s.bias_grad);
   return scratch;

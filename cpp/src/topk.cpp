@@ -66,13 +66,13 @@ float insert(void* context, std::int64_t row, float score, std::int64_t label) {
 
 }  // namespace
 
-void topk(const Layer& layer, const float* x, std::int64_t rows, std::int64_t k, const Csr* exclude, float* scores,
-          std::int64_t* labels, int threads) {
+void topk(const Layer& layer, const float* x, std::int64_t rows, const SharedScores& shared, std::int64_t k,
+          const Csr* exclude, float* scores, std::int64_t* labels, int threads) {
   std::vector<std::int64_t> excluded;
   if (exclude != nullptr) excluded = sorted_rows(*exclude, rows, layer.labels);
   const Tiling tiling = choose_tiling(rows, layer.inputs, 1);
   const Buffer packed = pack(layer, tiling, x, threads);
-  const Ranges ranges(layer, tiling, threads);
+  const Ranges ranges(layer, tiling, threads, shared);
   constexpr float kInfinity = std::numeric_limits<float>::infinity();
   std::vector<BestOfRows> best(static_cast<std::size_t>(ranges.parts()), BestOfRows(rows, k, exclude, excluded));
   run_parts(ranges.parts(), [&](int part) {

@@ -26,9 +26,10 @@ void check(bool condition, const char* what) {
   ++failures;
   std::fprintf(stderr, "FAILED %s", what);
   if (current != nullptr) {
-    std::fprintf(stderr, " at L=%lld D=%lld F=%lld G=%lld B=%lld", static_cast<long long>(current->labels),
-                 static_cast<long long>(current->inputs), static_cast<long long>(current->fan_in),
-                 static_cast<long long>(current->group), static_cast<long long>(current->rows));
+    std::fprintf(stderr, " at L=%lld D=%lld F=%lld G=%lld B=%lld, clusters of %lld",
+                 static_cast<long long>(current->labels), static_cast<long long>(current->inputs),
+                 static_cast<long long>(current->fan_in), static_cast<long long>(current->group),
+                 static_cast<long long>(current->rows), static_cast<long long>(current->cluster));
   }
   std::fputc('\n', stderr);
 }
@@ -52,40 +53,43 @@ void test_autograd_operations(const Shape& shape, int threads) {
   Problem p(shape);
   const auto area = static_cast<std::size_t>(shape.rows * shape.labels);
   std::vector<float> z(area), dx(p.x.size()), dw(p.weight.size());
-  fanin::forward(p.layer(), p.x.data(), shape.rows, z.data(), threads);
+  fanin::forward(p.layer(), p.x.data(), shape.rows, p.shared(), z.data(), threads);
   check_close(z, oracle::logits(p), "forward");
-  std::vector<double> gradient, true_dx, true_dw, true_db;
+  std::vector<double> gradient;
   oracle::loss(p, fanin::Loss::bce, gradient);
-  oracle::backward(p, gradient, true_dx, true_dw, true_db);
+  const oracle::Gradients truth = oracle::backward(p, gradient);
   const std::vector<float> grad = to_float(gradient);
   fanin::grad_input(p.layer(), grad.data(), shape.rows, dx.data(), threads);
-  check_close(dx, true_dx, "grad_input");
+  check_close(dx, truth.dx, "grad_input");
   fanin::grad_weight(p.layer(), grad.data(), p.x.data(), shape.rows, dw.data(), threads);
-  check_close(dw, true_dw, "grad_weight");
+  check_close(dw, truth.dw, "grad_weight");
 }
 
 void test_train_step(const Shape& shape, fanin::Loss loss, int threads) {
   Problem p(shape);
-  std::vector<double> gradient, true_dx, true_dw, true_db;
+  std::vector<double> gradient;
   const double scale = 0.5, true_loss = scale * oracle::loss(p, loss, gradient);
-  oracle::backward(p, gradient, true_dx, true_dw, true_db);
-  for (double& value : true_dx) value *= scale;
+  for (double& value : gradient) value *= scale;
+  const oracle::Gradients truth = oracle::backward(p, gradient);
   fanin::UpdateRule rule{};
   rule.rule = fanin::Rule::sgd;
   rule.learning_rate = 0.25f;
   rule.momentum = 0.5f;
   rule.weight_decay = 0.125f;
   std::vector<float> velocity(p.weight.size(), 2.0f), bias_velocity(p.bias.size(), 0.0f), dx(p.x.size());
+  std::vector<float> dscores(p.scores.size(), std::numeric_limits<float>::quiet_NaN());
   std::vector<double> true_weight, true_bias;
-  for (std::size_t i = 0; i < true_dw.size(); ++i) {
-    true_weight.push_back(p.weight[i] - 0.25 * (1.0 + scale * true_dw[i] + 0.125 * p.weight[i]));
+  for (std::size_t i = 0; i < truth.dw.size(); ++i) {
+    true_weight.push_back(p.weight[i] - 0.25 * (1.0 + truth.dw[i] + 0.125 * p.weight[i]));
   }
-  for (std::size_t i = 0; i < true_db.size(); ++i) true_bias.push_back(p.bias[i] - 0.25 * scale * true_db[i]);
+  for (std::size_t i = 0; i < truth.db.size(); ++i) true_bias.push_back(p.bias[i] - 0.25 * truth.db[i]);
   const fanin::Moments moments{{velocity.data(), nullptr}, {bias_velocity.data(), nullptr}};
   const double value = fanin::train_step(p.layer(), moments, p.x.data(), shape.rows, p.positives(), loss, rule,
-                                         static_cast<float>(scale), dx.data(), threads);
+                                         static_cast<float>(scale), p.shared(), dx.data(),
+                                         shape.cluster > 0 ? dscores.data() : nullptr, threads);
   check(std::fabs(value - true_loss) <= 1e-5 * std::fmax(1.0, true_loss), "loss value");
-  check_close(dx, true_dx, "dx of the step");
+  check_close(dx, truth.dx, "dx of the step");
+  check_close(dscores, truth.dscores, "gradient of the shared scores");
   check_close(p.weight, true_weight, "weights after the step");
   check_close(p.bias, true_bias, "biases after the step");
 }
@@ -93,9 +97,9 @@ void test_train_step(const Shape& shape, fanin::Loss loss, int threads) {
 // One AdamW step from zero moments moves every weight by about the learning rate against its gradient's sign.
 void test_adamw(const Shape& shape) {
   Problem p(shape);
-  std::vector<double> gradient, true_dx, true_dw, true_db;
+  std::vector<double> gradient;
   oracle::loss(p, fanin::Loss::bce, gradient);
-  oracle::backward(p, gradient, true_dx, true_dw, true_db);
+  const std::vector<double> true_dw = oracle::backward(p, gradient).dw;
   fanin::UpdateRule rule{};
   rule.rule = fanin::Rule::adamw;
   rule.learning_rate = 0.01f;
@@ -113,7 +117,7 @@ void test_adamw(const Shape& shape) {
   fanin::Layer layer = p.layer();
   std::vector<float> bias_mean(p.bias.size()), bias_variance(p.bias.size());
   fanin::train_step(layer, {{mean.data(), variance.data()}, {bias_mean.data(), bias_variance.data()}}, p.x.data(),
-                    shape.rows, p.positives(), fanin::Loss::bce, rule, 1.0f, dx.data(), 2);
+                    shape.rows, p.positives(), fanin::Loss::bce, rule, 1.0f, {}, dx.data(), nullptr, 2);
   check_close(p.weight, true_weight, "weights after AdamW");
 }
 
@@ -124,9 +128,9 @@ void test_topk(const Shape& shape, bool exclude, int threads) {
   std::vector<float> z(static_cast<std::size_t>(shape.rows) * L), scores(static_cast<std::size_t>(shape.rows * k));
   std::vector<std::int64_t> labels(scores.size());
   const fanin::Csr positives = p.positives();
-  fanin::forward(p.layer(), p.x.data(), shape.rows, z.data(), 1);
-  fanin::topk(p.layer(), p.x.data(), shape.rows, k, exclude ? &positives : nullptr, scores.data(), labels.data(),
-              threads);
+  fanin::forward(p.layer(), p.x.data(), shape.rows, p.shared(), z.data(), 1);
+  fanin::topk(p.layer(), p.x.data(), shape.rows, p.shared(), k, exclude ? &positives : nullptr, scores.data(),
+              labels.data(), threads);
   for (std::int64_t row = 0; row < shape.rows; ++row) {
     std::vector<std::pair<float, std::int64_t>> order;
     for (std::int64_t label = 0; label < shape.labels; ++label) {
@@ -180,9 +184,9 @@ void test_non_finite_values() {
         p.x[8] = value;  // row 1
         fanin::UpdateRule rule{};
         std::vector<float> dx(p.x.size()), z(45);
-        fanin::forward(p.layer(), p.x.data(), 5, z.data(), 1);
+        fanin::forward(p.layer(), p.x.data(), 5, {}, z.data(), 1);
         for (std::size_t i = 0; i < z.size(); ++i) check(std::isfinite(z[i]) == (i / 9 != 1), "bad x in its logits");
-        fanin::train_step(p.layer(), {}, p.x.data(), 5, p.positives(), loss, rule, 1.0f, dx.data(), 1);
+        fanin::train_step(p.layer(), {}, p.x.data(), 5, p.positives(), loss, rule, 1.0f, {}, dx.data(), nullptr, 1);
         if (std::isnan(value)) {
           for (std::size_t i = 0; i < dx.size(); ++i) check(std::isnan(dx[i]) == (i / 6 == 1), "NaN in its row of dx");
         }
@@ -200,7 +204,7 @@ void test_refused_positives() {
     bool refused = false;
     try {
       const fanin::Csr csr{indptrs[i].data(), labels[i].data(), static_cast<std::int64_t>(labels[i].size())};
-      fanin::train_step(p.layer(), {}, p.x.data(), 2, csr, fanin::Loss::bce, {}, 1.0f, dx.data(), 1);
+      fanin::train_step(p.layer(), {}, p.x.data(), 2, csr, fanin::Loss::bce, {}, 1.0f, {}, dx.data(), nullptr, 1);
     } catch (const std::invalid_argument&) {
       refused = true;
     }
@@ -220,14 +224,18 @@ int main() {
   const Shape shapes[] = {{1, 1, 1, 1, 1},    {7, 5, 5, 1, 1},     {37, 19, 1, 1, 3},    {29, 16, 16, 16, 15},
                           {50, 33, 8, 3, 17}, {65, 64, 33, 16, 31}, {67, 48, 16, 32, 5},  {9, 40, 12, 2, 130},
                           {33, 70, 65, 1, 65}, {19, 66000, 3, 1, 2}, {19, 65536, 5, 4, 2}, {300, 12, 4, 1, 0}};
-  for (const Shape& shape : shapes) {
+  for (Shape shape : shapes) {
     current = &shape;
-    for (const int threads : {1, 3}) {
-      test_autograd_operations(shape, threads);
-      test_train_step(shape, fanin::Loss::bce, threads);
-      test_train_step(shape, fanin::Loss::squared_hinge, threads);
-      for (const bool exclude : {false, true}) test_topk(shape, exclude, threads);
+    for (const std::int64_t cluster : {std::int64_t{0}, std::int64_t{1}, std::int64_t{5}, shape.labels}) {
+      shape.cluster = std::min(cluster, shape.labels);
+      for (const int threads : {1, 3}) {
+        test_autograd_operations(shape, threads);
+        test_train_step(shape, fanin::Loss::bce, threads);
+        test_train_step(shape, fanin::Loss::squared_hinge, threads);
+        for (const bool exclude : {false, true}) test_topk(shape, exclude, threads);
+      }
     }
+    shape.cluster = 0;
     test_adamw(shape);
     test_rewiring(shape);
   }

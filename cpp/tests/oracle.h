@@ -14,6 +14,7 @@ namespace oracle {
 
 struct Shape {
   std::int64_t labels, inputs, fan_in, group, rows;
+  std::int64_t cluster = 0;  // labels that share a score, 0 where none do
 };
 
 // A random layer and batch. Every array has exactly the stated size, so that a sanitizer sees each step outside.
@@ -21,7 +22,7 @@ struct Problem {
   Shape shape;
   std::int64_t sets;
   bool wide;
-  std::vector<float> weight, bias, x;
+  std::vector<float> weight, bias, x, scores;
   std::vector<std::uint16_t> narrow_index;
   std::vector<std::int32_t> wide_index;
   std::vector<std::int64_t> indptr, indices;
@@ -36,6 +37,7 @@ struct Problem {
     fill(weight, s.labels * s.fan_in);
     fill(bias, s.labels);
     fill(x, s.rows * s.inputs);
+    if (s.cluster > 0) fill(scores, (s.labels + s.cluster - 1) / s.cluster * s.rows);
     if (wide) {
       wide_index.resize(static_cast<std::size_t>(sets * s.fan_in));
     } else {
@@ -56,6 +58,12 @@ struct Problem {
   fanin::Layer layer() {
     void* index = wide ? static_cast<void*>(wide_index.data()) : static_cast<void*>(narrow_index.data());
     return {weight.data(), index, wide, bias.data(), shape.labels, shape.inputs, shape.fan_in, shape.group, sets};
+  }
+  fanin::SharedScores shared() const {
+    return {shape.cluster > 0 ? scores.data() : nullptr, shape.cluster};
+  }
+  std::size_t score_of(std::int64_t row, std::int64_t label) const {
+    return static_cast<std::size_t>(label / shape.cluster * shape.rows + row);
   }
   fanin::Csr positives() const {
     return {indptr.data(), indices.data(), static_cast<std::int64_t>(indices.size())};
@@ -78,6 +86,7 @@ inline std::vector<double> logits(const Problem& p) {
   for (std::int64_t row = 0; row < s.rows; ++row) {
     for (std::int64_t label = 0; label < s.labels; ++label) {
       double sum = p.bias[static_cast<std::size_t>(label)];
+      if (s.cluster > 0) sum += p.scores[p.score_of(row, label)];
       for (std::int64_t f = 0; f < s.fan_in; ++f) {
         sum += static_cast<double>(p.weight[static_cast<std::size_t>(label * s.fan_in + f)]) *
                p.x[static_cast<std::size_t>(row * s.inputs + p.input_of(label, f))];
@@ -111,24 +120,31 @@ inline double loss(const Problem& p, fanin::Loss kind, std::vector<double>& grad
   return total;
 }
 
-inline void backward(const Problem& p, const std::vector<double>& gradient, std::vector<double>& dx,
-                     std::vector<double>& dw, std::vector<double>& db) {
+struct Gradients {
+  std::vector<double> dx, dw, db, dscores;
+};
+
+inline Gradients backward(const Problem& p, const std::vector<double>& gradient) {
+  Gradients out;
   const Shape& s = p.shape;
-  dx.assign(static_cast<std::size_t>(s.rows * s.inputs), 0.0);
-  dw.assign(p.weight.size(), 0.0);
-  db.assign(p.bias.size(), 0.0);
+  out.dx.assign(p.x.size(), 0.0);
+  out.dw.assign(p.weight.size(), 0.0);
+  out.db.assign(p.bias.size(), 0.0);
+  out.dscores.assign(p.scores.size(), 0.0);
   for (std::int64_t row = 0; row < s.rows; ++row) {
     for (std::int64_t label = 0; label < s.labels; ++label) {
       const double g = gradient[static_cast<std::size_t>(row * s.labels + label)];
-      db[static_cast<std::size_t>(label)] += g;
+      out.db[static_cast<std::size_t>(label)] += g;
+      if (s.cluster > 0) out.dscores[p.score_of(row, label)] += g;
       for (std::int64_t f = 0; f < s.fan_in; ++f) {
         const auto w = static_cast<std::size_t>(label * s.fan_in + f);
         const auto input = static_cast<std::size_t>(row * s.inputs + p.input_of(label, f));
-        dx[input] += g * p.weight[w];
-        dw[w] += g * p.x[input];
+        out.dx[input] += g * p.weight[w];
+        out.dw[w] += g * p.x[input];
       }
     }
   }
+  return out;
 }
 
 }  // namespace oracle

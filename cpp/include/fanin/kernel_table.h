@@ -14,23 +14,34 @@ struct Scratch {
   float* weight_grad;      // [sets_per_block * G, padded F]
   float* bias_grad;        // [sets_per_block * G]
   float* inputs_by_row;    // [T, padded F]: the gathered inputs of a set, row-major
-  float* label_logits;     // [T]: the logits of a label with positives
 };
 
 // One thread's part of an operation: the sets [first_set, end_set).
 struct Range {
   Layer layer;
   Tiling tiling;
+  SharedScores shared;
   std::int64_t first_set;
   std::int64_t end_set;
   std::int64_t sets_per_block;
   Scratch scratch;
 };
 
+// Where one thread adds the gradient of the shared scores. Its first and last cluster may go on in its neighbours'
+// ranges and have rows of their own; those between are in nobody else's.
+struct SharedGradient {
+  float* grad;             // [K, B]
+  float* first_row;        // [B], private to the thread
+  float* last_row;         // [B], the same
+  std::int64_t first_cluster;
+  std::int64_t last_cluster;
+};
+
 struct TrainTask {
   Range range;
   const float* x;          // packed
   float* dx;               // packed, private to the thread, zero at the start
+  SharedGradient shared_grad;  // zero at the start
   const LabelRow* positives_begin;
   const LabelRow* positives_end;
   Loss loss;

@@ -1,5 +1,5 @@
 // The plain data that the core's functions share. Shapes use the words of fanin/kernels/spec.py:
-// L labels, D inputs, B rows, F fan-in, G group size, S = ceil(L / G) index sets.
+// L labels, D inputs, B rows, F fan-in, G group size, S = ceil(L / G) index sets, K clusters.
 #pragma once
 
 #include <cstdint>
@@ -17,6 +17,12 @@ struct Layer {
   std::int64_t fan_in;     // F
   std::int64_t group;      // G
   std::int64_t sets;       // S
+};
+
+// What clusters of consecutive labels add to the logits of their labels; label l is in cluster l / cluster_size.
+struct SharedScores {
+  const float* scores;        // [K, B], K = ceil(L / cluster_size); null where nothing is shared
+  std::int64_t cluster_size;  // at most L, unrelated to G
 };
 
 // How the rows of a batch are cut into tiles. A packed array is [tiles, D, tile_rows]: feature-major, so that

@@ -15,18 +15,20 @@ struct Csr {
   std::int64_t entries;         // length of indices
 };
 
-void forward(const Layer& layer, const float* x, std::int64_t rows, float* logits, int threads);
+void forward(const Layer& layer, const float* x, std::int64_t rows, const SharedScores& shared, float* logits,
+             int threads);
 void grad_input(const Layer& layer, const float* grad, std::int64_t rows, float* dx, int threads);
 void grad_weight(const Layer& layer, const float* grad, const float* x, std::int64_t rows, float* dw, int threads);
 
-// Returns scale * the sum of the losses; dx is [B, D].
+// Returns scale * the sum of the losses; dx is [B, D], shared_grad [K, B], or null where nothing is shared.
 // Throws std::invalid_argument where positives are not valid CSR with labels in [0, L).
 double train_step(const Layer& layer, const Moments& moments, const float* x, std::int64_t rows, const Csr& positives,
-                  Loss loss, const UpdateRule& update, float scale, float* dx, int threads);
+                  Loss loss, const UpdateRule& update, float scale, const SharedScores& shared, float* dx,
+                  float* shared_grad, int threads);
 
 // scores [B, k] and labels [B, k]; exclude may be null. Throws as train_step does.
-void topk(const Layer& layer, const float* x, std::int64_t rows, std::int64_t k, const Csr* exclude, float* scores,
-          std::int64_t* labels, int threads);
+void topk(const Layer& layer, const float* x, std::int64_t rows, const SharedScores& shared, std::int64_t k,
+          const Csr* exclude, float* scores, std::int64_t* labels, int threads);
 
 // Draws index sets [S, F] of uint16_t, or int32_t where wide; the same as drawing.draw_subset in Python.
 void draw_index(std::int64_t sets, std::int64_t fan_in, std::int64_t inputs, std::uint64_t seed, bool wide, void* index,

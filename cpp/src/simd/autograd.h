@@ -32,15 +32,15 @@ void forward_range(const ForwardTask& task) {
   const int64_t together = sets_at_once(layer);
   for_tiles(range, [&](int64_t tile, int64_t first, int64_t end) {
     const float* x = task.x + tile * layer.inputs * NV * kLanes;
+    const TileRows rows = tile_rows(range.tiling, tile);
     for (int64_t s = first; s < end; s += together) {
       int64_t labels = 0;
       for (int64_t i = s; i < s + together && i < end; ++i) {
         const Set<Index> set = set_at<Index>(layer, i);
-        set_forward<NV>(range, set, x, range.scratch.logits + labels * NV * kLanes);
+        set_forward<NV>(range, set, rows, x, range.scratch.logits + labels * NV * kLanes);
         labels += set.labels;
       }
-      store_by_row<NV>(range.scratch.logits, labels, tile_rows(range.tiling, tile), task.logits + s * layer.group,
-                       layer.labels);
+      store_by_row<NV>(range.scratch.logits, labels, rows, task.logits + s * layer.group, layer.labels);
     }
   });
 }

@@ -15,11 +15,12 @@ void topk_range(const TopkTask& task) {
   constexpr int kTile = NV * kLanes;
   for_tiles(range, [&](int64_t tile, int64_t first, int64_t end) {
     const float* x = task.x + tile * range.layer.inputs * kTile;
+    const TileRows rows = tile_rows(range.tiling, tile);
     float* thresholds = task.thresholds + tile * kTile;
     for (int64_t s = first; s < end; ++s) {
       const Set<Index> set = set_at<Index>(range.layer, s);
       float* z = range.scratch.logits;
-      set_forward<NV>(range, set, x, z);
+      set_forward<NV>(range, set, rows, x, z);
       for (int64_t i = 0; i < set.labels; ++i) {
         for (int j = 0; j < NV; ++j) {
           const float* row = z + i * kTile + j * kLanes;

@@ -1,8 +1,11 @@
 // Value and gradient of the losses over the logits of one label and one tile. Included by kernels.cpp only.
 //
-// All labels are first taken as irrelevant; the few relevant ones are put right afterwards, one by one.
+// The loss of a relevant label at z is that of an irrelevant one at -z, for both losses. So the few relevant logits
+// change their sign before, and their gradients after, and the rest treats all labels alike: no relevant label's loss
+// or gradient is a difference of larger numbers.
 #pragma once
 
+#include "fanin/layer.h"
 #include "simd/vector.h"
 
 namespace fanin {
@@ -126,19 +129,17 @@ FANIN_INLINE float squared_hinge_gradient(float* z, const TileRows& rows, LossSu
   return sum_lanes(gradient_sum);
 }
 
-// Puts one relevant pair right: z is its logit, g its gradient as an irrelevant one. Returns the change of g.
-FANIN_INLINE float make_relevant(Loss loss, float z, float& g, double& total) {
-  const float before = g;
-  if (loss == Loss::bce) {
-    total -= static_cast<double>(z);
-    g -= 1.0f;
-  } else {
-    const float wrong = z > -1.0f ? z + 1.0f : (z == z ? 0.0f : z);
-    const float margin = z < 1.0f ? 1.0f - z : (z == z ? 0.0f : z);
-    total += static_cast<double>(margin) * margin - static_cast<double>(wrong) * wrong;
-    g = -2.0f * margin;
+// Changes the sign of one label's values [T] at the rows of this tile that it is relevant to, the pairs
+// [positive, end). Returns the sum of the changed values.
+FANIN_INLINE float turn_relevant(const LabelRow* positive, const LabelRow* end, const TileRows& rows, float* values) {
+  float sum = 0.0f;
+  for (; positive != end; ++positive) {
+    const std::int64_t place = positive->row - rows.first;
+    if (place < 0 || place >= rows.count) continue;
+    values[place] = -values[place];
+    sum += values[place];
   }
-  return g - before;
+  return sum;
 }
 
 }  // namespace FANIN_ISA

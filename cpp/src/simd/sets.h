@@ -6,6 +6,7 @@
 #include "simd/losses.h"
 #include "simd/per_group.h"
 #include "simd/per_label.h"
+#include "simd/shared.h"
 
 namespace fanin {
 namespace FANIN_ISA {
@@ -43,14 +44,17 @@ Set<Index> set_at(const Layer& layer, int64_t set) {
           layer.weight + first * layer.fan_in, layer.bias ? layer.bias + first : nullptr};
 }
 
+// Logits z [labels, T], shared scores included.
 template <int NV, class Index>
-FANIN_INLINE void set_forward(const Range& range, const Set<Index>& set, const float* x, float* z) {
+FANIN_INLINE void set_forward(const Range& range, const Set<Index>& set, const TileRows& rows, const float* x,
+                              float* z) {
   const int64_t F = range.layer.fan_in;
   if (range.layer.group == 1) {
     label_forward<NV>(x, set.index, set.weight, F, set.bias ? *set.bias : 0.0f, z);
-    return;
+  } else {
+    group_forward<NV>(x, set.index, set.weight, F, set.labels, set.bias, z);
   }
-  group_forward<NV>(x, set.index, set.weight, F, set.labels, set.bias, z);
+  if (range.shared.scores) add_shared<NV>(range.shared, range.tiling, rows, set.first_label, set.labels, z);
 }
 
 // g [labels, T]; dw [labels, padded F] or null, dx or null as wanted.

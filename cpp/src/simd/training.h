@@ -20,12 +20,10 @@ FANIN_INLINE bool set_gradient(const TrainTask& task, const Set<Index>& set, con
   for (int64_t i = 0; i < set.labels; ++i) {
     const int64_t label = set.first_label + i;
     while (positive != task.positives_end && positive->label < label) ++positive;
-    const bool relevant = positive != task.positives_end && positive->label == label;
+    const LabelRow* const first = positive;
+    while (positive != task.positives_end && positive->label == label) ++positive;
     float* row = z + i * kTile;
-    float* logits = task.range.scratch.label_logits;
-    if (relevant) {
-      for (int j = 0; j < NV; ++j) store(logits + j * kLanes, load(row + j * kLanes));
-    }
+    turn_relevant(first, positive, rows, row);
     if (sum.vectors + NV > LossSum::kFlushAfter) sum.flush();
     sum.vectors += NV;
     if (task.loss == Loss::bce) {
@@ -36,14 +34,7 @@ FANIN_INLINE bool set_gradient(const TrainTask& task, const Set<Index>& set, con
       db[i] += squared_hinge_gradient<NV, kFull>(row, rows, sum, all_zero);
       needed |= !all_zero;
     }
-    if (relevant) {
-      for (; positive != task.positives_end && positive->label == label; ++positive) {
-        const int64_t place = positive->row - rows.first;
-        if (place < 0 || place >= rows.count) continue;
-        db[i] += make_relevant(task.loss, logits[place], row[place], sum.total);
-        needed = true;
-      }
-    }
+    db[i] += 2.0f * turn_relevant(first, positive, rows, row);  // they are in the sum with the other sign
   }
   return needed;
 }
@@ -61,8 +52,12 @@ void train_tile(const TrainTask& task, int64_t first, int64_t end, int64_t tile,
   for (int64_t s = first; s < end; ++s) {
     const Set<Index> set = set_at<Index>(layer, s);
     const int64_t local = set.first_label - first * layer.group;
-    set_forward<NV>(range, set, x, scratch.logits);
+    set_forward<NV>(range, set, rows, x, scratch.logits);
     if (set_gradient<NV, kFull>(task, set, rows, positive, scratch.logits, scratch.bias_grad + local, sum)) {
+      if (range.shared.scores) {
+        add_shared_gradient<NV>(task.shared_grad, range.shared.cluster_size, range.tiling, rows, task.scale,
+                                set.first_label, set.labels, scratch.logits);
+      }
       set_backward<NV, true, true>(range, set, x, dx, scratch.logits,
                                    scratch.weight_grad + local * padded(layer.fan_in));
     }

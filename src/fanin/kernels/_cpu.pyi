@@ -13,7 +13,9 @@ def sgd(learning_rate: float, momentum: float, weight_decay: float) -> UpdateRul
 def adamw(
     learning_rate: float, beta1: float, beta2: float, eps: float, weight_decay: float, step: int
 ) -> UpdateRule: ...
-def forward(layer: Layer, x: Tensor, logits: Tensor, threads: int) -> None: ...
+def forward(
+    layer: Layer, x: Tensor, shared_scores: Tensor | None, cluster_size: int, logits: Tensor, threads: int
+) -> None: ...
 def grad_input(layer: Layer, grad: Tensor, dx: Tensor, threads: int) -> None: ...
 def grad_weight(layer: Layer, grad: Tensor, x: Tensor, dw: Tensor, threads: int) -> None: ...
 def train_step(
@@ -26,12 +28,17 @@ def train_step(
     squared_hinge: bool,
     update: UpdateRule,
     scale: float,
+    shared_scores: Tensor | None,
+    cluster_size: int,
     dx: Tensor,
+    shared_grad: Tensor | None,
     threads: int,
 ) -> float: ...
 def topk(
     layer: Layer,
     x: Tensor,
+    shared_scores: Tensor | None,
+    cluster_size: int,
     indptr: Tensor | None,
     indices: Tensor | None,
     scores: Tensor,

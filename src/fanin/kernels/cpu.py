@@ -48,10 +48,9 @@ class CpuBackend:
 
     def forward(self, layer: SparseWeights, x: Tensor, shared: SharedScores | None = None) -> Tensor:
         """Logits (B, L)."""
-        _refuse(shared)
         arrays, x = _layer(layer), _matrix("x", x, layer.in_features)
         logits = torch.empty(len(x), len(layer.weight), dtype=torch.float32)
-        _cpu.forward(arrays, x, logits, torch.get_num_threads())
+        _cpu.forward(arrays, x, *_scores(shared, layer, len(x)), logits, torch.get_num_threads())
         return logits
 
     def grad_input(self, layer: SparseWeights, grad: Tensor) -> Tensor:
@@ -84,10 +83,11 @@ class CpuBackend:
         chunk_size: int = DEFAULT_CHUNK_SIZE,  # noqa: ARG002 - the core keeps its blocks in the cache, whatever the chunk
     ) -> StepResult:
         """Loss and gradients; updates the layer and the moments in place."""
-        _refuse(shared)
         arrays, x = _layer(layer), _matrix("x", x, layer.in_features)
         dx = torch.empty(x.shape, dtype=torch.float32)
         weight_moments = [_same("a moment of the weights", moment, layer.weight) for moment in moments.weight]
+        scores, cluster_size = _scores(shared, layer, len(x))
+        shared_grad = None if scores is None else torch.empty(scores.shape, dtype=torch.float32)
         bias_moments = [] if layer.bias is None else [_same("a moment", m, layer.bias) for m in moments.bias]
         try:
             value = _cpu.train_step(
@@ -99,24 +99,35 @@ class CpuBackend:
                 loss is Loss.SQUARED_HINGE,
                 _rule(update, step),
                 scale,
+                scores,
+                cluster_size,
                 dx,
+                shared_grad,
                 torch.get_num_threads(),
             )
         except ValueError as error:
             raise BackendError(f"training step: {error}") from error
-        return StepResult(value, dx, None)
+        return StepResult(value, dx, shared_grad)
 
     def topk(
         self, layer: SparseWeights, x: Tensor, k: int, exclude: Positives | None, shared: SharedScores | None = None
     ) -> tuple[Tensor, Tensor]:
         """The k best labels a row: scores (B, k) and labels (B, k)."""
-        _refuse(shared)
         arrays, x = _layer(layer), _matrix("x", x, layer.in_features)
         scores = torch.empty(len(x), k, dtype=torch.float32)
         labels = torch.empty(len(x), k, dtype=torch.int64)
         indptr, indices = (None, None) if exclude is None else _csr("exclude", exclude, len(x))
         try:
-            _cpu.topk(arrays, x, indptr, indices, scores, labels, torch.get_num_threads())
+            _cpu.topk(
+                arrays,
+                x,
+                *_scores(shared, layer, len(x)),
+                indptr,
+                indices,
+                scores,
+                labels,
+                torch.get_num_threads(),
+            )
         except ValueError as error:
             raise BackendError(f"top-k: {error}") from error
         return scores, labels
@@ -147,11 +158,6 @@ class CpuBackend:
         return replaced
 
 
-def _refuse(shared: SharedScores | None) -> None:
-    if shared is not None:
-        raise BackendError("the cpu backend has no shared scores yet; use the reference backend")
-
-
 def _rule(update: Update, step: int) -> _cpu.UpdateRule:
     if isinstance(update, SGD):
         return _cpu.sgd(update.learning_rate, update.momentum, update.weight_decay)
@@ -168,6 +174,22 @@ def _layer(layer: SparseWeights) -> _cpu.Layer:
         return _cpu.Layer(layer.weight.detach(), layer.index, bias, layer.group_size, layer.in_features)
     except ValueError as error:
         raise BackendError(f"layer: {error}") from error
+
+
+def _scores(shared: SharedScores | None, layer: SparseWeights, rows: int) -> tuple[Tensor | None, int]:
+    if shared is None:
+        return None, 0
+    labels, cluster_size = len(layer.weight), shared.cluster_size
+    if cluster_size < 1:
+        raise BackendError(f"shared scores: cluster_size is {cluster_size}; a cluster has at least one label")
+    _check("the shared scores", shared.scores, torch.float32)
+    wanted = (-(-labels // cluster_size), rows)
+    if shared.scores.shape != wanted:
+        raise BackendError(
+            f"the shared scores have shape {tuple(shared.scores.shape)}; "
+            f"{labels} labels in clusters of {cluster_size} and {rows} rows need (K, B) = {wanted}"
+        )
+    return shared.scores.detach(), min(cluster_size, labels)
 
 
 def _csr(name: str, positives: Positives, rows: int) -> tuple[Tensor, Tensor]:

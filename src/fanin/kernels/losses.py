@@ -28,12 +28,13 @@ def loss_and_gradient(loss: Loss, logits: Tensor, target: Tensor) -> tuple[Tenso
     >>> value.item(), gradient.tolist()
     (0.25, [[-1.0, 0.0]])
     """
+    # The loss of a relevant pair at z is that of an irrelevant one at -z: nothing is a difference of larger numbers.
+    sign = 1 - 2 * target
+    turned = sign * logits
     if loss is Loss.BCE:
-        value = functional.softplus(logits) - target * logits
-        return value.sum(dtype=torch.float64), torch.sigmoid(logits) - target
-    sign = 2 * target - 1
-    margin = (1 - sign * logits).clamp_min(0)
-    return margin.square().sum(dtype=torch.float64), -2 * sign * margin
+        return functional.softplus(turned).sum(dtype=torch.float64), sign * torch.sigmoid(turned)
+    margin = (1 + turned).clamp_min(0)
+    return margin.square().sum(dtype=torch.float64), 2 * sign * margin
 
 
 def loss_and_gradient_inplace(loss: Loss, logits: Tensor, rows: Tensor, columns: Tensor) -> float:
@@ -45,8 +46,7 @@ def loss_and_gradient_inplace(loss: Loss, logits: Tensor, rows: Tensor, columns:
         rows: (P,) rows of the relevant pairs, each pair once.
         columns: (P,) their columns.
     """
-    # The loss of a relevant pair at z is that of an irrelevant one at -z; turning those logits round before, and their
-    # gradients after, treats all pairs alike and leaves no difference of large numbers.
+    # The same, with the signs of the relevant pairs alone changed before and after.
     logits[rows, columns] *= -1
     if loss is Loss.BCE:
         value = functional.softplus(logits).sum()

@@ -1,0 +1,58 @@
+"""A batch's x of which only some columns are not zero: wide, mostly empty features without a (B, D) array."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import torch
+
+from fanin.kernels.spec import index_dtype
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class ActiveInputs(NamedTuple):
+    """x (B, D) by its active columns; all other columns are zero in every row.
+
+    >>> x = ActiveInputs(torch.tensor([[2.0, 3.0]]), torch.tensor([1, 4]), 5)
+    >>> x.dense().tolist()
+    [[0.0, 2.0, 0.0, 0.0, 3.0]]
+    """
+
+    values: Tensor  # (B, A)
+    columns: Tensor  # (A,) int64, ascending, in [0, D)
+    in_features: int  # D
+
+    def dense(self) -> Tensor:
+        """The whole x, (B, D)."""
+        return self.values.new_zeros(len(self.values), self.in_features).index_copy(1, self.columns, self.values)
+
+    def padded(self) -> Tensor:
+        """The active columns and a column of zeros behind them, (B, A + 1)."""
+        return torch.nn.functional.pad(self.values, (0, 1))
+
+    def narrowed(self, index: Tensor) -> Tensor:
+        """Index sets into :meth:`padded`: each input by its place among the active ones, all others at the zero column.
+
+        Args:
+            index: (S, F) values in [0, D).
+
+        Returns:
+            (S, F) of the dtype that A + 1 inputs need.
+
+        >>> x = ActiveInputs(torch.tensor([[2.0, 3.0]]), torch.tensor([1, 4]), 5)
+        >>> x.narrowed(torch.tensor([[4, 0], [2, 1]], dtype=torch.uint16)).tolist()
+        [[1, 2], [2, 0]]
+        """
+        A = len(self.columns)
+        places = torch.full((self.in_features,), A, dtype=torch.int32).index_copy(
+            0, self.columns, torch.arange(A, dtype=torch.int32)
+        )
+        if index.device.type != "cpu":
+            return places[index.long()].to(index_dtype(A + 1))
+        table = places.to(index_dtype(A + 1)).numpy()
+        return torch.from_numpy(np.take(table, index.numpy(), mode="clip"))
+
+
