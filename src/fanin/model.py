@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
 from fanin.kernels.spec import Loss
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -37,6 +37,11 @@ class Prediction(NamedTuple):
     score: float
 
 
+def encode(encoder: Encoder, inputs: Iterable[NDArray[Any]]) -> Tensor:
+    """X (B, D) of a batch's arrays, such as ``Batch.inputs``."""
+    return encoder(*map(torch.from_numpy, inputs))
+
+
 @dataclass
 class TextModel:
     """Everything a prediction needs.
@@ -60,12 +65,11 @@ class TextModel:
     loss: Loss
 
     @torch.no_grad()
-    def rank(self, tokens: Tensor, offsets: Tensor, k: int, exclude: Positives | None = None) -> tuple[Tensor, Tensor]:
-        """The k best labels of tokenised texts, by raw score.
+    def rank(self, inputs: Iterable[NDArray[Any]], k: int, exclude: Positives | None = None) -> tuple[Tensor, Tensor]:
+        """The k best labels of a batch, by raw score.
 
         Args:
-            tokens: (N,) flat tokens.
-            offsets: (B + 1,) int64.
+            inputs: what the encoder reads: of texts their flat tokens (N,) and offsets (B + 1,).
             k: how many labels a text.
             exclude: pairs that must not be returned.
 
@@ -75,7 +79,7 @@ class TextModel:
         was_training = self.encoder.training
         self.encoder.eval()
         try:
-            return self.classifier.topk(self.encoder(tokens, offsets), k, exclude)
+            return self.classifier.topk(encode(self.encoder, inputs), k, exclude)
         finally:
             self.encoder.train(was_training)
 
@@ -94,8 +98,8 @@ class TextModel:
     def predict_stream(self, texts: Sequence[str], k: int = 5) -> Iterator[list[Prediction]]:
         """As :meth:`predict`, text by text, computed in batches of 1,024."""
         for start in range(0, len(texts), PREDICTION_BATCH):
-            tokens, offsets = self.tokenizer.encode_flat(list(texts[start : start + PREDICTION_BATCH]))
-            scores, labels = self.rank(torch.from_numpy(tokens), torch.from_numpy(offsets), k)
+            inputs = self.tokenizer.encode_flat(list(texts[start : start + PREDICTION_BATCH]))
+            scores, labels = self.rank(inputs, k)
             if self.loss is Loss.BCE:
                 scores = scores.sigmoid()
             for row_scores, row_labels in zip(scores.tolist(), labels.tolist(), strict=True):

@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -23,7 +25,8 @@ def make_split(rows):
 
 def unpack(batch):
     """(row, tokens, labels) of each row of a batch."""
-    tokens = np.split(batch.tokens, batch.offsets[1:-1])
+    tokens, offsets = batch.inputs
+    tokens = np.split(tokens, offsets[1:-1])
     labels = np.split(batch.indices, batch.indptr[1:-1])
     return [(int(r), t.tolist(), p.tolist()) for r, t, p in zip(batch.rows, tokens, labels, strict=True)]
 
@@ -38,8 +41,9 @@ def test_an_epoch_visits_every_row_once(rows, batch_size, epoch, shuffle):
     expected = [(i, tokens, labels) for i, (tokens, labels) in enumerate(rows)]
     assert (sorted(visited) if shuffle else visited) == expected
     for batch in found:
-        assert all(array.dtype == np.int64 and array.flags.c_contiguous and array.flags.writeable for array in batch)
-        assert len(batch.offsets) == len(batch.indptr) == len(batch.rows) + 1
+        arrays = [batch.rows, *batch.inputs, batch.indptr, batch.indices]
+        assert all(array.dtype == np.int64 and array.flags.c_contiguous and array.flags.writeable for array in arrays)
+        assert len(batch.inputs[1]) == len(batch.indptr) == len(batch.rows) + 1
 
 
 def order(batches, epoch, start=0):
@@ -71,7 +75,7 @@ def test_arrays_serve_an_embedding_bag_as_they_are():
     split = make_split([([1, 2], [0]), ([], []), ([3], [1, 2])])
     (batch,) = Batches(split, 3, shuffle=False).epoch()
     bag = torch.nn.EmbeddingBag(4, 2, mode="sum", include_last_offset=True)
-    found = bag(torch.from_numpy(batch.tokens), torch.from_numpy(batch.offsets))
+    found = bag(*map(torch.from_numpy, batch.inputs))
     table = bag.weight
     torch.testing.assert_close(found, torch.stack([table[1] + table[2], torch.zeros(2), table[3]]))
 
@@ -79,3 +83,29 @@ def test_arrays_serve_an_embedding_bag_as_they_are():
 def test_refuses_empty_batches():
     with pytest.raises(ConfigError, match="at least 1"):
         Batches(make_split([]), 0)
+
+
+@given(st.lists(st.integers(0, 9), max_size=60), st.integers(1, 5), st.integers(2, 4), st.integers(0, 3))
+def test_batches_by_length_still_visit_every_row_once(lengths, batch_size, window, epoch):
+    split = make_split([([1] * length, []) for length in lengths])
+    batches = Batches(split, batch_size, seed=5, length_window=window)
+    found = order(batches, epoch)
+    assert sorted(row for rows in found for row in rows) == list(range(len(lengths)))
+    assert [len(rows) for rows in found[:-1]] == [batch_size] * max(len(found) - 1, 0)
+    assert found == order(batches, epoch)
+    assert order(batches, epoch, len(found)) == []
+
+
+def test_batches_by_length_need_less_padding_and_change_from_epoch_to_epoch():
+    lengths = np.random.default_rng(0).integers(1, 60, 400)
+    split = make_split([([1] * length, []) for length in lengths])
+
+    def padding(window):
+        batches = Batches(split, 16, seed=1, length_window=window)
+        return sum(int((lengths[rows].max() - lengths[rows]).sum()) for rows in order(batches, 0))
+
+    assert padding(8) < padding(1) / 5
+    batches = Batches(split, 16, seed=1, length_window=8)
+    assert {tuple(sorted(rows)) for rows in order(batches, 0)} != {tuple(sorted(rows)) for rows in order(batches, 1)}
+    means = [lengths[rows].mean() for rows in order(batches, 0)]
+    assert sum(a > b for a, b in pairwise(means)) > 5  # short and long batches come mixed

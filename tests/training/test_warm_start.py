@@ -17,7 +17,7 @@ from fanin.training.warm_start import start_from_centroids
 def prepared(planted, tiny_recipe, tmp_path_factory):
     recipe = tiny_recipe()
     data = prepare(open_dataset(planted), recipe, tmp_path_factory.mktemp("cache"))
-    return data, build_encoder(recipe.encoder, data.tokenizer.vocabulary_size, 0)
+    return data, build_encoder(recipe.encoder, data, 0)
 
 
 @pytest.mark.parametrize("group_size", [1, 3])

@@ -1,9 +1,9 @@
-"""Batches of a tokenised split as flat arrays, in an order that depends on seed and epoch alone."""
+"""Batches of a split as flat arrays, in an order that depends on seed and epoch alone."""
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 
@@ -14,15 +14,35 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from fanin.data.store import TokenizedSplit
+    Inputs: TypeAlias = tuple[NDArray[Any], ...]
+
+
+class Split(Protocol):
+    """The rows of a split: what an encoder reads of each, and its relevant labels."""
+
+    @property
+    def labels_indptr(self) -> NDArray[np.int64]:
+        """(N + 1,) row i owns ``labels[labels_indptr[i]:labels_indptr[i + 1]]``."""
+
+    @property
+    def labels(self) -> NDArray[np.int32]:
+        """(P,) label ids, sorted within a row and without duplicates."""
+
+    def __len__(self) -> int:
+        """N, the number of rows."""
+
+    def lengths(self) -> NDArray[np.int64]:
+        """(N,) how much an encoder has to read of each row."""
+
+    def inputs(self, rows: NDArray[np.int64]) -> Inputs:
+        """The arguments of an encoder for some rows, contiguous and writable, as ``torch.from_numpy`` wants them."""
 
 
 class Batch(NamedTuple):
-    """B rows; all arrays int64, contiguous and writable, as ``torch.from_numpy`` wants them."""
+    """B rows; all arrays contiguous and writable, as ``torch.from_numpy`` wants them, and int64 where they count."""
 
     rows: NDArray[np.int64]  # (B,) row numbers in the split
-    tokens: NDArray[np.int64]  # (T,) the token ids of all rows, one row behind the other
-    offsets: NDArray[np.int64]  # (B + 1,) row i owns tokens[offsets[i]:offsets[i + 1]]
+    inputs: Inputs  # the arguments of an encoder; of texts their tokens and offsets
     indptr: NDArray[np.int64]  # (B + 1,) row i owns indices[indptr[i]:indptr[i + 1]]
     indices: NDArray[np.int64]  # (P,) relevant labels
 
@@ -35,11 +55,13 @@ class Batches:
     """All rows of a split, or some of them, in batches; the last may be short, none is dropped.
 
     Args:
-        split: the tokenised rows.
+        split: the rows.
         batch_size: B.
         seed: with the epoch's number it keys the order.
         shuffle: whether each epoch has a new random order; otherwise rows come as they stand.
         rows: (n,) row numbers to go through instead of all.
+        length_window: how many shuffled batches are sorted by the lengths of their rows before they are cut (and
+            shuffled again), so that a batch holds rows of about one length and needs little padding; 1 sorts nothing.
 
     Raises:
         ConfigError: ``batch_size`` is below 1.
@@ -47,12 +69,13 @@ class Batches:
 
     def __init__(
         self,
-        split: TokenizedSplit,
+        split: Split,
         batch_size: int,
         *,
         seed: int = 0,
         shuffle: bool = True,
         rows: NDArray[np.int64] | None = None,
+        length_window: int = 1,
     ) -> None:
         if batch_size < 1:
             raise ConfigError(f"batch_size = {batch_size} must be at least 1")
@@ -60,6 +83,7 @@ class Batches:
         self._batch_size = batch_size
         self._seed = seed
         self._shuffle = shuffle
+        self._length_window = length_window
         self._rows = np.arange(len(split), dtype=np.int64) if rows is None else np.asarray(rows, dtype=np.int64)
 
     def __len__(self) -> int:
@@ -76,15 +100,27 @@ class Batches:
         assert 0 <= start <= len(self), f"there are {len(self)} batches in an epoch"
         rows = self._rows
         if self._shuffle:
-            rows = rows[np.random.default_rng([self._seed, epoch]).permutation(len(rows))]
+            generator = np.random.default_rng([self._seed, epoch])
+            rows = rows[generator.permutation(len(rows))]
+            if self._length_window > 1:
+                rows = self._by_length(rows, generator)
         for begin in range(start * self._batch_size, len(rows), self._batch_size):
             yield self._gather(rows[begin : begin + self._batch_size])
 
     def _gather(self, rows: NDArray[np.int64]) -> Batch:
         split = self._split
-        tokens, token_indptr = gather_rows(split.tokens, split.tokens_indptr, rows)
         labels, label_indptr = gather_rows(split.labels, split.labels_indptr, rows)
-        return Batch(rows.copy(), tokens, token_indptr, label_indptr, labels)
+        return Batch(rows.copy(), split.inputs(rows), label_indptr, labels)
+
+    def _by_length(self, rows: NDArray[np.int64], generator: np.random.Generator) -> NDArray[np.int64]:
+        """Shuffled rows in an order that cuts into batches of rows of about one length."""
+        window, size = self._length_window * self._batch_size, self._batch_size
+        lengths = self._split.lengths()[rows]
+        order = np.lexsort((lengths, np.arange(len(rows)) // window))
+        whole = len(rows) // size  # the last, short batch stays where it is
+        batches = order[: whole * size].reshape(whole, size)
+        order[: whole * size] = batches[generator.permutation(whole)].ravel()
+        return rows[order]
 
 
 def gather_rows(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fanin.data.batches import gather_rows
 from fanin.data.label_rows import LabelRows
 from fanin.errors import DataError
 from fanin.labels.vocabulary import LabelVocabulary
@@ -43,6 +44,14 @@ class TokenizedSplit:
     def __len__(self) -> int:
         """N, the number of rows."""
         return len(self.tokens_indptr) - 1
+
+    def lengths(self) -> NDArray[np.int64]:
+        """(N,) the number of tokens of each row."""
+        return np.diff(self.tokens_indptr)
+
+    def inputs(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The tokens (T,) of some rows, one row behind the other, and their offsets (B + 1,)."""
+        return gather_rows(self.tokens, self.tokens_indptr, rows)
 
 
 class Store:

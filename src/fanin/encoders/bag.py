@@ -157,6 +157,10 @@ class BagEncoder(nn.Module):
         """All parameters but the table."""
         return list(self.parameters())
 
+    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
+        """All parameters but the table, as one group "layers"."""
+        return {"layers": self.dense_parameters()}
+
     def table_gradient(self) -> RowGradient | None:
         """The table's gradient from the last backward pass, None before one and after :meth:`table_step`."""
         if self._gradient is None and self._bags is not None and self._bags.output.grad is not None:

@@ -14,9 +14,9 @@ Setting = int | float | str | bool
 
 
 class Encoder(Protocol):
-    """Texts as tokens to x of shape (B, D).
+    """A batch's texts, as tokens or features, to x of shape (B, D).
 
-    A step of training is: ``x = encoder(tokens, offsets)``; the classifier returns dx; ``x.backward(dx)``; the dense
+    A step of training is: ``x = encoder(*inputs)``; the classifier returns dx; ``x.backward(dx)``; the dense
     parameters are stepped by the caller's optimizer and the embedding table, if there is one, by :meth:`table_step`.
     """
 
@@ -34,11 +34,14 @@ class Encoder(Protocol):
     def settings(self) -> Mapping[str, Setting]:
         """The keyword arguments that build this encoder again, without its weights."""
 
-    def __call__(self, tokens: Tensor, offsets: Tensor) -> Tensor:
-        """Vectors x (B, D) float32 of flat tokens (N,) cut by offsets (B + 1,)."""
+    def __call__(self, *inputs: Tensor) -> Tensor:
+        """Vectors x (B, D) float32; of texts, the inputs are flat tokens (N,) cut by offsets (B + 1,)."""
 
     def dense_parameters(self) -> list[nn.Parameter]:
         """The parameters for the caller's optimizer; never the embedding table."""
+
+    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
+        """The dense parameters by the learning rate they want: "layers", and "projection" for what is new to them."""
 
     def table_gradient_norm(self) -> float:
         """Euclidean norm of the table's pending gradient, 0.0 if there is none."""

@@ -14,7 +14,8 @@ from fanin.classifier.sparse import SparseLinear
 from fanin.encoders.bag import BagEncoder
 from fanin.errors import MemoryPlanError
 from fanin.kernels.spec import Loss
-from fanin.training.recipe import SparseSection
+from fanin.training.encoder_update import EncoderUpdate
+from fanin.training.recipe import BagSection, FeaturesSection, SparseSection, TransformerSection
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,19 +23,34 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from fanin.classifier.interface import Classifier
-    from fanin.training.recipe import AnyClassifierSection, EncoderSection, Recipe
+    from fanin.encoders.interface import Encoder
+    from fanin.training.preparation import PreparedData
+    from fanin.training.recipe import AnyClassifierSection, AnyEncoderSection, Recipe, ScheduleSection
 
 _PRIOR_COUNT = 0.1  # added to every label's count, so that labels without training points have a finite bias
 # torch has no type of its own for these; sizes whose product overflows would not fit into any memory.
 _TORCH_MEMORY_ERRORS = ("can't allocate memory", "DefaultCPUAllocator", "not enough memory", "overflow")
 
 
-def build_encoder(section: EncoderSection, vocabulary_size: int, seed: int) -> BagEncoder:
-    """The recipe's encoder for a tokenizer of ``vocabulary_size`` tokens.
+def build_encoder(section: AnyEncoderSection, data: PreparedData, seed: int) -> Encoder:
+    """The recipe's encoder for a data set.
+
+    Args:
+        section: its settings.
+        data: what it will read.
+        seed: of the weights that are drawn.
 
     Raises:
         MemoryPlanError: there is too little memory for it.
     """
+    assert isinstance(section, BagSection)
+    encoder = _build_bag(section, data.tokenizer.vocabulary_size, seed)
+    if section.rarity_weights:
+        encoder.weigh_by_rarity(torch.from_numpy(data.token_counts()), len(data.store.split("train")))
+    return encoder
+
+
+def _build_bag(section: BagSection, vocabulary_size: int, seed: int) -> BagEncoder:
     settings = "encoder.embedding_dim, encoder.out_features, encoder.block_width or the tokenizer's sizes"
     with _enough_memory(f"an encoder of {vocabulary_size:,} tokens", settings):
         return BagEncoder(
@@ -47,6 +63,28 @@ def build_encoder(section: EncoderSection, vocabulary_size: int, seed: int) -> B
             token_dropout=section.token_dropout,
             seed=seed,
         )
+
+
+def build_encoder_update(section: AnyEncoderSection, encoder: Encoder, total_steps: int) -> EncoderUpdate:
+    """How the recipe trains its encoder."""
+    return EncoderUpdate(
+        encoder,
+        _schedules(section),
+        weight_decay=section.weight_decay,
+        clip_norm=section.clip_norm,
+        total_steps=total_steps,
+    )
+
+
+def _schedules(section: AnyEncoderSection) -> dict[str, ScheduleSection]:
+    """The schedule of each group of an encoder's parameters."""
+    match section:
+        case BagSection():
+            return {"layers": section.optimizer, "table": section.table}
+        case TransformerSection():
+            return {"layers": section.optimizer, "projection": section.projection}
+        case FeaturesSection():
+            return {"layers": section.optimizer, "projection": section.optimizer, "table": section.table}
 
 
 def build_classifier(

@@ -63,16 +63,26 @@ class TokenizerSection(Section):
 
 
 class EncoderSection(Section):
-    """Tokens to x (B, D); see :class:`fanin.encoders.bag.BagEncoder`.
+    """What the encoders have in common.
 
     Attributes:
-        kind: "bag", the bag of embeddings.
-        out_features: D.
-        rarity_weights: weigh tokens by inverse document frequency instead of equally.
         optimizer: schedule of the dense parameters (AdamW).
         weight_decay: of the dense parameters' matrices.
-        table: schedule of the embedding table.
         clip_norm: largest Euclidean norm of the encoder's whole gradient, table included.
+    """
+
+    optimizer: ScheduleSection = ScheduleSection(learning_rate=1e-3)
+    weight_decay: NotNegative = 0.01
+    clip_norm: Positive = 1.0
+
+
+class BagSection(EncoderSection):
+    """The bag of embeddings, tokens to x (B, D); see :class:`fanin.encoders.bag.BagEncoder`.
+
+    Attributes:
+        out_features: D.
+        rarity_weights: weigh tokens by inverse document frequency instead of equally.
+        table: schedule of the embedding table.
     """
 
     kind: Literal["bag"] = "bag"
@@ -83,10 +93,86 @@ class EncoderSection(Section):
     block_width: Count = 1024
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.3
     token_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    optimizer: ScheduleSection = ScheduleSection(learning_rate=1e-3)
-    weight_decay: NotNegative = 0.01
     table: ScheduleSection = ScheduleSection(learning_rate=5e-3)
-    clip_norm: Positive = 1.0
+
+
+class TransformerSection(EncoderSection):
+    """A transformer, texts to x (B, D); see :class:`fanin.encoders.transformer.TransformerEncoder`.
+
+    Attributes:
+        model: a folder of Hugging Face files, or a name on the hub.
+        max_length: tokens of a text, special ones included; the rest is cut off.
+        pooling: "mean" over the tokens, or "cls", the first token.
+        last_layers: how many of the last layers' pooled vectors are joined into one.
+        out_features: D, by a linear projection; null takes the pooled vectors as they are.
+        layer_norm: bring each pooled vector to mean 0 and variance 1.
+        dropout: share of the pooled vector's values set to zero in training.
+        frozen: train nothing of the transformer; the texts' vectors are then computed once and kept in the cache.
+        freeze_embeddings: keep the token and position embeddings as they are.
+        freeze_layers: keep so many of the first layers as they are.
+        gradient_checkpointing: compute activations again in the backward pass instead of keeping them.
+        autocast: "bfloat16" computes in it where that is safe. There is no float16: it needs a scaled loss, which the
+            classifier's fused step excludes.
+        length_window: batches that are sorted by length together; see :class:`fanin.data.batches.Batches`.
+        optimizer: schedule of the transformer's parameters.
+        projection: schedule of the projection's parameters.
+    """
+
+    kind: Literal["transformer"] = "transformer"
+    model: Annotated[str, Field(min_length=1)] = "sentence-transformers/all-MiniLM-L6-v2"
+    max_length: Annotated[int, Field(ge=2, lt=2**31)] = 128
+    pooling: Literal["mean", "cls"] = "mean"
+    last_layers: Count = 1
+    out_features: Count | None = None
+    layer_norm: bool = True
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    frozen: bool = False
+    freeze_embeddings: bool = False
+    freeze_layers: CountOrZero = 0
+    gradient_checkpointing: bool = False
+    autocast: Literal["none", "bfloat16"] = "none"
+    length_window: Count = 16
+    optimizer: ScheduleSection = ScheduleSection(learning_rate=5e-5)
+    projection: ScheduleSection = ScheduleSection(learning_rate=1e-3)
+
+    @model_validator(mode="after")
+    def _frozen_trains_nothing(self) -> TransformerSection:
+        idle = [
+            name for name in ("freeze_embeddings", "freeze_layers", "gradient_checkpointing") if getattr(self, name)
+        ]
+        if self.frozen and idle:
+            raise ValueError(f"{', '.join(idle)} does nothing where frozen is true; leave it out")
+        return self
+
+
+class FeaturesSection(EncoderSection):
+    """Features that come with the data set, to x (B, D); see :mod:`fanin.encoders.features`.
+
+    Attributes:
+        out_features: D, by a linear projection; null takes the features as they are. Sparse features need one.
+        layer_norm: bring each vector to mean 0 and variance 1 before the projection (dense features).
+        dropout: share of x set to zero in training.
+        optimizer: schedule of a dense projection.
+        table: schedule of the projection of sparse features, a row a feature.
+    """
+
+    kind: Literal["features"] = "features"
+    out_features: Count | None = None
+    layer_norm: bool = True
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    table: ScheduleSection = ScheduleSection(learning_rate=5e-3)
+
+
+def _encoder_kind(value: Any) -> Any:
+    return value.get("kind", "bag") if isinstance(value, dict) else getattr(value, "kind", None)
+
+
+AnyEncoderSection = Annotated[
+    Annotated[BagSection, Tag("bag")]
+    | Annotated[TransformerSection, Tag("transformer")]
+    | Annotated[FeaturesSection, Tag("features")],
+    Discriminator(_encoder_kind),
+]
 
 
 class UpdateSection(Section):
@@ -216,7 +302,7 @@ class Recipe(Section):
     """
 
     tokenizer: TokenizerSection = TokenizerSection()
-    encoder: EncoderSection = EncoderSection()
+    encoder: AnyEncoderSection = BagSection()
     classifier: AnyClassifierSection = SparseSection()
     training: TrainingSection = TrainingSection()
     evaluation: EvaluationSection = EvaluationSection()
@@ -224,10 +310,15 @@ class Recipe(Section):
     @model_validator(mode="after")
     def _parts_fit(self) -> Recipe:
         classifier, D = self.classifier, self.encoder.out_features
-        if isinstance(classifier, SparseSection) and classifier.fan_in > D:
+        if isinstance(classifier, SparseSection) and D is not None and classifier.fan_in > D:
             raise ValueError(
                 f"classifier.fan_in is {classifier.fan_in} and encoder.out_features only {D}: a label cannot read more "
                 "inputs than there are; lower the one or raise the other"
+            )
+        if not isinstance(self.encoder, BagSection) and self.tokenizer != TokenizerSection():
+            raise ValueError(
+                f"the tokenizer section belongs to encoder.kind bag; an encoder of kind {self.encoder.kind} does not "
+                "use it: leave it out (a transformer's text length is encoder.max_length)"
             )
         chosen = {f"{name}@{k}" for name in SCORES for k in self.evaluation.ks}
         if self.training.select_by not in chosen:

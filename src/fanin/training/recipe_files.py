@@ -158,7 +158,7 @@ def _merged(base: Mapping[str, Any], change: Mapping[str, Any], defaults: object
 
 def _describe(problem: dict[str, Any]) -> str:
     path = [str(part) for part in problem["loc"]]
-    if path[:1] == ["classifier"]:
+    if path[:1] in (["classifier"], ["encoder"]):
         del path[1:2]  # the tag of the union; people know the section by its name alone
     where = ".".join(path)
     if problem["type"] == "extra_forbidden":
@@ -167,7 +167,9 @@ def _describe(problem: dict[str, Any]) -> str:
         context = problem["ctx"]
         return f"{where}.kind: must be one of {context['expected_tags']}, found {_shown(context['tag'])}"
     if problem["type"] == "union_tag_not_found":
-        return f"{where}: must be a section of kind 'sparse' or 'dense', found {_shown(problem['input'])}"
+        sections = _models_in(Recipe.model_fields[where].annotation)
+        kinds = " or ".join(repr(section.model_fields["kind"].default) for section in sections)
+        return f"{where}: must be a section of kind {kinds}, found {_shown(problem['input'])}"
     message = problem["msg"].removeprefix("Value error, ")
     if not where:
         return str(message)

@@ -78,7 +78,7 @@ def score_split(
     )
     for batch in batches.epoch():
         barred = None if excluded is None else _positives(excluded, batch.rows)
-        _, labels = model.rank(torch.from_numpy(batch.tokens), torch.from_numpy(batch.offsets), max(section.ks), barred)
+        _, labels = model.rank(batch.inputs, max(section.ks), barred)
         accumulator.update(labels.numpy(), batch.indptr, batch.indices)
         display.advance(len(batch))
     seconds = time.monotonic() - started

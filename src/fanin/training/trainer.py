@@ -14,9 +14,9 @@ from fanin.classifier.sparse import SparseLinear
 from fanin.errors import FaninError
 from fanin.kernels.drawing import mix_seed
 from fanin.kernels.spec import Positives
-from fanin.model import TextModel
+from fanin.model import TextModel, encode
 from fanin.model_files import folder_bytes, load_model, save_model
-from fanin.training.assemble import build_classifier, build_encoder, build_rewiring
+from fanin.training.assemble import build_classifier, build_encoder, build_encoder_update, build_rewiring
 from fanin.training.process_memory import peak_bytes
 from fanin.training.recipe import SparseSection
 from fanin.training.schedule import learning_rate
@@ -61,14 +61,12 @@ class Trainer:
         self._batches = data.train_batches(recipe.training.batch_size, seed)
         self._total_steps = len(self._batches) * recipe.training.epochs
         counts, points = data.train_counts(), len(data.train_rows)
-        self._encoder = build_encoder(recipe.encoder, data.tokenizer.vocabulary_size, mix_seed(seed, 1))
-        if recipe.encoder.rarity_weights:
-            self._encoder.weigh_by_rarity(torch.from_numpy(data.token_counts()), len(data.store.split("train")))
+        self._encoder = build_encoder(recipe.encoder, data, mix_seed(seed, 1))
         self._classifier = build_classifier(
-            recipe.classifier, recipe.encoder.out_features, counts, points, mix_seed(seed, 2)
+            recipe.classifier, self._encoder.out_features, counts, points, mix_seed(seed, 2)
         )
         self._rewiring = build_rewiring(recipe, self._total_steps)
-        self._optimizer = _dense_optimizer(self._encoder, recipe.encoder.weight_decay)
+        self._encoder_update = build_encoder_update(recipe.encoder, self._encoder, self._total_steps)
         self._model = TextModel(
             data.tokenizer,
             self._encoder,
@@ -132,7 +130,7 @@ class Trainer:
     def _train_batch(self, batch: Batch) -> float:
         section = self._recipe.classifier
         self._step += 1
-        x = self._encoder(torch.from_numpy(batch.tokens), torch.from_numpy(batch.offsets))  # (B, D)
+        x = encode(self._encoder, batch.inputs)  # (B, D)
         positives = Positives(torch.from_numpy(batch.indptr), torch.from_numpy(batch.indices))
         update = section.update.at(self._rate(section.schedule))
         loss, dx = self._classifier.train_step(x, positives, section.loss, update)
@@ -142,29 +140,13 @@ class Trainer:
                 f"{self._run.path}: the loss of step {self._step} is {loss}; lower classifier.schedule.learning_rate "
                 f"or encoder.optimizer.learning_rate{kept}"
             )
-        x.backward(dx)
-        self._update_encoder()
+        self._encoder_update.backward(x, dx)
+        self._encoder_update.step(self._step)
         if self._rewiring is not None and isinstance(self._classifier, SparseLinear):
             report = rewire(self._classifier, self._rewiring, self._step, self._recipe.training.seed)
             if report is not None:
                 self._run.log("rewire", **report.as_dict())
         return loss
-
-    def _update_encoder(self) -> None:
-        """Clip the encoder's whole gradient, then update the dense parameters and the table."""
-        section = self._recipe.encoder
-        gradients = [p.grad for p in self._encoder.dense_parameters() if p.grad is not None]
-        norm = math.hypot(
-            float(torch.nn.utils.get_total_norm(gradients)) if gradients else 0.0, self._encoder.table_gradient_norm()
-        )
-        scale = min(1.0, section.clip_norm / norm) if norm > 0 else 1.0
-        if scale < 1:
-            torch._foreach_mul_(gradients, scale)
-        for group in self._optimizer.param_groups:
-            group["lr"] = self._rate(section.optimizer)
-        self._optimizer.step()
-        self._optimizer.zero_grad()
-        self._encoder.table_step(self._rate(section.table), scale)
 
     def _rate(self, schedule: ScheduleSection) -> float:
         return learning_rate(
@@ -211,11 +193,3 @@ class Trainer:
     def _score(self, name: str, model: TextModel, batches: Batches, excluded: LabelRows | None) -> dict[str, Any]:
         self._display.start(f"scoring {name}", batches.n_rows)
         return score_split(model, batches, self._recipe.evaluation, self._display, excluded).as_dict()
-
-
-def _dense_optimizer(encoder: torch.nn.Module, weight_decay: float) -> torch.optim.Optimizer:
-    """AdamW over the encoder's dense parameters; biases and norms are not decayed."""
-    decayed = [p for p in encoder.parameters() if p.ndim > 1]
-    others = [p for p in encoder.parameters() if p.ndim <= 1]
-    groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
-    return torch.optim.AdamW([group for group in groups if group["params"]], lr=0.0, foreach=True)

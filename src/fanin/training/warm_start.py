@@ -9,6 +9,7 @@ import torch
 
 from fanin.classifier.centroids import centroid_connections
 from fanin.data.batches import Batches
+from fanin.model import encode
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -16,9 +17,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from fanin.classifier.sparse import SparseLinear
-    from fanin.data.batches import Batch
-    from fanin.data.store import TokenizedSplit
-    from fanin.encoders.bag import BagEncoder
+    from fanin.data.batches import Batch, Split
+    from fanin.encoders.interface import Encoder
     from fanin.training.progress import ProgressDisplay
 
 LABEL_CHUNK = 32_768
@@ -28,8 +28,8 @@ _BATCH = 2048
 @torch.no_grad()
 def start_from_centroids(
     classifier: SparseLinear,
-    encoder: BagEncoder,
-    split: TokenizedSplit,
+    encoder: Encoder,
+    split: Split,
     rows: NDArray[np.int64],
     gain: float,
     display: ProgressDisplay,
@@ -75,7 +75,7 @@ def start_from_centroids(
 
 
 def _label_sums(
-    in_features: int, encoder: BagEncoder, split: TokenizedSplit, rows: NDArray[np.int64], labels: range
+    in_features: int, encoder: Encoder, split: Split, rows: NDArray[np.int64], labels: range
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Sum of x over the texts of each label of a range, (C, D), and their numbers, (C,)."""
     of_positive = np.repeat(np.arange(len(split)), np.diff(split.labels_indptr))  # (P,)
@@ -91,8 +91,6 @@ def _label_sums(
     return sums, counts
 
 
-def _encoded(
-    encoder: BagEncoder, split: TokenizedSplit, rows: NDArray[np.int64]
-) -> Iterator[tuple[torch.Tensor, Batch]]:
+def _encoded(encoder: Encoder, split: Split, rows: NDArray[np.int64]) -> Iterator[tuple[torch.Tensor, Batch]]:
     for batch in Batches(split, _BATCH, shuffle=False, rows=rows).epoch():
-        yield encoder(torch.from_numpy(batch.tokens), torch.from_numpy(batch.offsets)), batch
+        yield encode(encoder, batch.inputs), batch

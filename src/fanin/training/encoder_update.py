@@ -1,0 +1,84 @@
+"""The encoder's share of a training step: clip its gradient, step its dense parameters and its table."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import torch
+
+from fanin.training.schedule import learning_rate
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from fanin.encoders.interface import Encoder
+    from fanin.training.recipe import ScheduleSection
+
+
+class EncoderUpdate:
+    """AdamW over an encoder's dense parameters, a learning rate a group of them, and the updates of its table.
+
+    Biases and norms are not decayed; parameters that need no gradient are left alone.
+
+    Args:
+        encoder: what is trained.
+        schedules: learning rate of each group of ``encoder.parameter_groups()``, and of "table" if there is a table.
+        weight_decay: of the matrices.
+        clip_norm: largest Euclidean norm of the whole gradient, table included.
+        total_steps: of the run.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        schedules: Mapping[str, ScheduleSection],
+        *,
+        weight_decay: float,
+        clip_norm: float,
+        total_steps: int,
+    ) -> None:
+        self._encoder, self._schedules = encoder, schedules
+        self._clip_norm, self._total_steps = clip_norm, total_steps
+        groups = []
+        for name, parameters in encoder.parameter_groups().items():
+            decayed = [p for p in parameters if p.ndim > 1]
+            others = [p for p in parameters if p.ndim <= 1]
+            groups += [
+                {"params": decayed, "weight_decay": weight_decay, "schedule": schedules[name]},
+                {"params": others, "weight_decay": 0.0, "schedule": schedules[name]},
+            ]
+        groups = [group for group in groups if group["params"]]
+        # Frozen features may leave nothing to train here.
+        self._optimizer = torch.optim.AdamW(groups, lr=0.0, foreach=True) if groups else None
+
+    def backward(self, x: torch.Tensor, dx: torch.Tensor) -> None:
+        """Give the gradient of a batch's vectors to the encoder; nothing where all of it is frozen."""
+        if x.requires_grad:
+            torch.autograd.backward(x, dx)
+
+    def step(self, step: int) -> None:
+        """Clip the whole gradient, then update the dense parameters and the table.
+
+        Args:
+            step: number of the step, from 1.
+        """
+        gradients = [p.grad for p in self._encoder.dense_parameters() if p.grad is not None]
+        norm = math.hypot(
+            float(torch.nn.utils.get_total_norm(gradients)) if gradients else 0.0, self._encoder.table_gradient_norm()
+        )
+        scale = min(1.0, self._clip_norm / norm) if norm > 0 else 1.0
+        if scale < 1:
+            torch._foreach_mul_(gradients, scale)
+        if self._optimizer is not None:
+            for group in self._optimizer.param_groups:
+                group["lr"] = self._rate(group["schedule"], step)
+            self._optimizer.step()
+            self._optimizer.zero_grad()
+        if "table" in self._schedules:
+            self._encoder.table_step(self._rate(self._schedules["table"], step), scale)
+
+    def _rate(self, schedule: ScheduleSection, step: int) -> float:
+        return learning_rate(
+            schedule.learning_rate, schedule.warmup_share, schedule.final_share, step, self._total_steps
+        )
