@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from fanin.classifier.interface import Classifier
+from fanin.kernels.active_inputs import ActiveInputs
 from fanin.kernels.losses import loss_and_gradient_inplace
 from fanin.kernels.positives import sorted_by_label
 from fanin.kernels.spec import SGD
@@ -68,10 +69,17 @@ class DenseLinear(Classifier):
 
     @torch.no_grad()
     def train_step(
-        self, x: Tensor, positives: Positives, loss: Loss, update: Update, *, weight: float = 1.0
+        self, x: Tensor | ActiveInputs, positives: Positives, loss: Loss, update: Update, *, weight: float = 1.0
     ) -> tuple[float, Tensor]:
         """One fused step; see :meth:`Classifier.train_step`."""
-        x, positives, moments, scale = self._begin_step(x, positives, update, weight)
+        if isinstance(x, ActiveInputs):
+            x = self._checked_active(x)
+            value, dx = self.train_step(x.dense(), positives, loss, update, weight=weight)
+            return value, dx[:, x.columns]
+        x = self._checked_input(x)
+        positives = self._checked_positives(positives, len(x))
+        moments = self._begin_step(len(x), update)
+        scale = weight / len(x)
         rows, labels = sorted_by_label(positives)
         bounds = torch.arange(0, self.out_features + self.chunk_size, self.chunk_size, device=labels.device)
         cuts = torch.searchsorted(labels, bounds).tolist()
@@ -97,9 +105,9 @@ class DenseLinear(Classifier):
         return scale * total, dx
 
     @torch.no_grad()
-    def topk(self, x: Tensor, k: int, exclude: Positives | None = None) -> tuple[Tensor, Tensor]:
+    def topk(self, x: Tensor | ActiveInputs, k: int, exclude: Positives | None = None) -> tuple[Tensor, Tensor]:
         """The k best labels a row; see :meth:`Classifier.topk`."""
-        x = self._checked_input(x)
+        x = self._checked_input(self._checked_active(x).dense() if isinstance(x, ActiveInputs) else x)
         exclude = None if exclude is None else self._checked_positives(exclude, len(x))
         best = StreamingTopK(len(x), self._checked_k(k), x)
         for start in range(0, self.out_features, self.chunk_size):

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from fanin.errors import CheckpointError, ConfigError
+from fanin.kernels.active_inputs import ActiveInputs
 from fanin.kernels.spec import Moments, Positives, moment_count
 from fanin.kernels.updates import zero_moments
 
@@ -49,30 +50,31 @@ class Classifier(nn.Module, ABC):
 
     @abstractmethod
     def train_step(
-        self, x: Tensor, positives: Positives, loss: Loss, update: Update, *, weight: float = 1.0
+        self, x: Tensor | ActiveInputs, positives: Positives, loss: Loss, update: Update, *, weight: float = 1.0
     ) -> tuple[float, Tensor]:
         """One fused step; updates the layer in place.
 
         Args:
-            x: (B, D) of the weights' dtype.
+            x: (B, D) of the weights' dtype, or its active columns.
             positives: the batch's relevant labels; a duplicate counts once.
             loss: which loss.
             update: the update rule; its kind and momentum stay the same for a layer's whole training.
             weight: factor of the loss and all gradients (an auxiliary objective scales the main loss with it).
 
         Returns:
-            ``weight`` times the loss, summed over labels and averaged over the batch, and its gradient by x, (B, D).
+            ``weight`` times the loss, summed over labels and averaged over the batch, and its gradient by x, (B, D), or by
+            the active columns, (B, A).
 
         Raises:
             ConfigError: shapes or dtypes do not fit, or a label id is out of range.
         """
 
     @abstractmethod
-    def topk(self, x: Tensor, k: int, exclude: Positives | None = None) -> tuple[Tensor, Tensor]:
+    def topk(self, x: Tensor | ActiveInputs, k: int, exclude: Positives | None = None) -> tuple[Tensor, Tensor]:
         """The k best labels a row, streaming over chunks of labels.
 
         Args:
-            x: (B, D).
+            x: (B, D), or its active columns.
             k: how many, at least 1; at most L are returned.
             exclude: pairs that must not be returned (reciprocal pairs).
 
@@ -122,13 +124,9 @@ class Classifier(nn.Module, ABC):
             self._moments = Moments(*(tuple(map(fn, tensors)) for tensors in self._moments))
         return self
 
-    def _begin_step(
-        self, x: Tensor, positives: Positives, update: Update, weight: float
-    ) -> tuple[Tensor, Positives, Moments, float]:
-        """The checked batch, the update's state (made on first use) and the scale of a step, which is counted."""
-        x = self._checked_input(x)
-        positives = self._checked_positives(positives, len(x))
-        if not len(x):
+    def _begin_step(self, rows: int, update: Update) -> Moments:
+        """The update's state (made on first use) of a step, which is counted."""
+        if not rows:
             raise ConfigError("train_step got a batch of no rows; leave such a batch out")
         if self._moments is None:
             self._moments = zero_moments(
@@ -140,7 +138,7 @@ class Classifier(nn.Module, ABC):
                 f"{type(update).__name__} needs {moment_count(update)}; keep one kind of update for a whole training"
             )
         self.steps += 1
-        return x, positives, self._moments, weight / len(x)
+        return self._moments
 
     def _checked_positives(self, positives: Positives, rows: int) -> Positives:
         """Positives as the kernels want them, after a check of everything a kernel takes on trust."""
@@ -163,6 +161,22 @@ class Classifier(nn.Module, ABC):
             raise ConfigError(f"x has shape {tuple(x.shape)}; this needs (B, {self.in_features})")
         self._check_features(x)
         return x.detach().contiguous()
+
+    def _checked_active(self, x: ActiveInputs) -> ActiveInputs:
+        """Active columns as the kernels want them."""
+        values, columns = x.values, x.columns
+        if values.dtype != self.weight.dtype:
+            raise ConfigError(f"x is {values.dtype} and the weights are {self.weight.dtype}; convert one of them")
+        if x.in_features != self.in_features or values.ndim != 2 or columns.shape != values.shape[1:]:
+            raise ConfigError(
+                f"active inputs of shape {tuple(values.shape)} with {len(columns)} columns of {x.in_features}; this layer "
+                f"needs a value for each column, of {self.in_features}"
+            )
+        if columns.dtype != torch.int64 or bool((columns.diff() <= 0).any()):
+            raise ConfigError("the active columns must be ascending int64, each once")
+        if len(columns) and not 0 <= int(columns[0]) <= int(columns[-1]) < self.in_features:
+            raise ConfigError(f"the active columns must lie in [0, {self.in_features})")
+        return ActiveInputs(values.detach().contiguous(), columns, x.in_features)
 
     def _check_features(self, x: Tensor) -> None:
         if x.ndim < 1 or x.shape[-1] != self.in_features:

@@ -7,14 +7,22 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from fanin.classifier.cluster_weights import ClusterWeights
 from fanin.classifier.interface import Classifier
+from fanin.classifier.internal_order import InternalOrder
 from fanin.classifier.topology import check_index, check_shape, set_count
+from fanin.errors import CheckpointError, ConfigError
 from fanin.kernels import dispatch
+from fanin.kernels.active_inputs import ActiveInputs
 from fanin.kernels.drawing import mix_seed
 from fanin.kernels.spec import Moments, SparseWeights, index_dtype
 
 if TYPE_CHECKING:
-    from fanin.kernels.spec import Backend, Loss, Positives, Prune, Update
+    from collections.abc import Mapping
+
+    from fanin.kernels.spec import Backend, Loss, Positives, Prune, SharedScores, Update
+
+_NARROWED_ROWS = 16  # from so many rows on, index sets into a batch's active columns are worth their making
 
 
 class SparseLinear(Classifier):
@@ -31,6 +39,11 @@ class SparseLinear(Classifier):
         fan_in: F, inputs a label reads.
         group_size: G, consecutive labels that share one index set; 1 gives every label its own, L or more one to all.
         bias: whether each label has a bias.
+        cluster_size: labels that share one dense vector under their sparse weights, consecutive in the internal order
+            (:class:`fanin.classifier.cluster_weights.ClusterWeights`); 0 for none.
+        cluster_inputs: inputs that the clusters' vectors read, the first ones; None for all.
+        ordered: whether labels have an internal order, given by ``order.assign``; then groups and clusters are
+            consecutive in it, and weight, index and bias are by place.
         seed: of the index sets and weights.
         initial_scale: weights and bias start uniform within initial_scale / sqrt(F); 0 starts at zero.
         device: where the tensors lie.
@@ -41,6 +54,8 @@ class SparseLinear(Classifier):
         weight: (L, F).
         index: (ceil(L / G), F), uint16 up to 65,536 inputs, int32 beyond.
         bias: (L,) or None.
+        clusters: the shared cluster weights, or None.
+        order: the internal order, or None where it is that of the label ids.
 
     Raises:
         ConfigError: fan_in or group_size cannot be.
@@ -63,6 +78,9 @@ class SparseLinear(Classifier):
         group_size: int = 1,
         *,
         bias: bool = True,
+        cluster_size: int = 0,
+        cluster_inputs: int | None = None,
+        ordered: bool = False,
         seed: int = 0,
         initial_scale: float = 1.0,
         device: torch.device | str | None = None,
@@ -85,29 +103,60 @@ class SparseLinear(Classifier):
             index = drawer.draw_index(sets, fan_in, in_features, mix_seed(seed, 0))
             self._draw_weights(initial_scale, fan_in, seed)
         self.register_buffer("index", index.to(self.weight.device))
+        self.order = InternalOrder(out_features, device) if ordered else None
+        self.clusters: ClusterWeights | None = None
+        if cluster_size:
+            inputs = in_features if cluster_inputs is None else cluster_inputs
+            if not 1 <= inputs <= in_features:
+                raise ConfigError(f"cluster_inputs={inputs} must lie in 1..{in_features}, the layer's inputs")
+            self.clusters = ClusterWeights(inputs, out_features, cluster_size, device, dtype)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits (..., L) of x (..., D); differentiable once by x, weight and bias."""
+        """Logits (..., L) of x (..., D); differentiable once by x, weight, bias and the clusters' vectors."""
         self._check_features(x)
         rows = x.reshape(-1, self.in_features).contiguous()
         logits: Tensor = _SparseLinearFunction.apply(rows, self.weight, self.bias, self)  # type: ignore[no-untyped-call]
+        if self.clusters is not None:
+            logits = logits + self.clusters(rows)
+        if self.order is not None:
+            logits = logits[:, self.order.inner]
         return logits.reshape(*x.shape[:-1], self.out_features)
 
     def train_step(
-        self, x: Tensor, positives: Positives, loss: Loss, update: Update, *, weight: float = 1.0
+        self, x: Tensor | ActiveInputs, positives: Positives, loss: Loss, update: Update, *, weight: float = 1.0
     ) -> tuple[float, Tensor]:
         """One fused step; see :meth:`Classifier.train_step`."""
-        x, positives, moments, scale = self._begin_step(x, positives, update, weight)
-        result = self._backend().train_step(
-            self._weights(), moments, x, positives, loss=loss, update=update, step=self.steps, scale=scale
+        rows, layer = self._kernel_inputs(x)
+        positives = self._places(positives, len(rows))
+        moments = self._begin_step(len(rows), update)
+        scale = weight / len(rows)
+        shared = self._shared(rows)
+        value, dx, shared_grad = self._backend().train_step(
+            layer, moments, rows, positives, loss=loss, update=update, step=self.steps, scale=scale, shared=shared
         )
-        return result.loss, result.dx
+        if self.clusters is not None and shared_grad is not None:
+            self.clusters.step(rows, shared_grad, dx, update, self.steps)
+        if isinstance(x, ActiveInputs):
+            dx = dx[:, :-1] if layer.index is not self.index else dx[:, x.columns]
+        return value, dx
 
-    def topk(self, x: Tensor, k: int, exclude: Positives | None = None) -> tuple[Tensor, Tensor]:
+    def topk(self, x: Tensor | ActiveInputs, k: int, exclude: Positives | None = None) -> tuple[Tensor, Tensor]:
         """The k best labels a row; see :meth:`Classifier.topk`."""
-        x = self._checked_input(x)
-        exclude = None if exclude is None else self._checked_positives(exclude, len(x))
-        return self._backend().topk(self._weights(), x, self._checked_k(k), exclude)
+        rows, layer = self._kernel_inputs(x)
+        exclude = None if exclude is None else self._places(exclude, len(rows))
+        scores, places = self._backend().topk(layer, rows, self._checked_k(k), exclude, self._shared(rows))
+        return scores, places if self.order is None else self.order.labels(places)
+
+    @torch.no_grad()
+    def set_bias(self, bias: Tensor) -> None:
+        """Set the biases from values by label id, (L,).
+
+        Raises:
+            ConfigError: the layer has no bias.
+        """
+        if self.bias is None:
+            raise ConfigError("this layer has no bias to set")
+        self.bias.copy_(bias if self.order is None else bias[self.order.outer.long()])
 
     def rewire(self, prune: Prune, seed: int) -> Tensor:
         """Prune the weakest connections and regrow as many at random (SET); weights and state there become zero.
@@ -119,22 +168,53 @@ class SparseLinear(Classifier):
         Returns:
             How many connections each index set replaced, (ceil(L / G),) int32.
         """
-        return self._backend().rewire(self._weights(), self._moments or Moments(), prune, seed)
+        layer = self._weights(self.index, self.in_features)
+        return self._backend().rewire(layer, self._moments or Moments(), prune, seed)
 
     def nbytes(self) -> dict[str, int]:
-        """Bytes of weights, index sets and bias."""
+        """Bytes of weights, index sets and bias, and of the clusters' vectors and the internal order where there are."""
         parts = {"weight": self.weight.nbytes, "index": self.index.nbytes}
-        return parts if self.bias is None else parts | {"bias": self.bias.nbytes}
+        if self.bias is not None:
+            parts["bias"] = self.bias.nbytes
+        if self.clusters is not None:
+            parts["clusters"] = self.clusters.weight.nbytes
+        if self.order is not None:
+            parts["order"] = self.order.outer.nbytes
+        return parts
 
     def settings(self) -> dict[str, Any]:
         """Constructor arguments that fix the shapes."""
+        clusters = self.clusters
         return {
             "in_features": self.in_features,
             "out_features": self.out_features,
             "fan_in": self.fan_in,
             "group_size": self.group_size,
             "bias": self.bias is not None,
+            "cluster_size": 0 if clusters is None else clusters.cluster_size,
+            "cluster_inputs": None if clusters is None else clusters.weight.shape[1],
+            "ordered": self.order is not None,
         }
+
+    def optimizer_state(self) -> dict[str, Tensor]:
+        """The update's state by name, the clusters' included; the tensors are the live ones."""
+        moments = () if self.clusters is None else self.clusters.moments or ()
+        return super().optimizer_state() | {f"clusters.{i}": moment for i, moment in enumerate(moments)}
+
+    def load_optimizer_state(self, state: Mapping[str, Tensor], steps: int) -> None:
+        """Take up a state of :meth:`optimizer_state`; see :meth:`Classifier.load_optimizer_state`."""
+        shared = {name: tensor for name, tensor in state.items() if name.startswith("clusters.")}
+        super().load_optimizer_state({name: tensor for name, tensor in state.items() if name not in shared}, steps)
+        count = 0 if self.clusters is None or self._moments is None else len(self._moments.weight)
+        names = [f"clusters.{i}" for i in range(count)]
+        if sorted(shared) != names:
+            raise CheckpointError(f"optimizer state holds {sorted(shared) or 'no'} tensors of clusters, not {names}")
+        if self.clusters is None:
+            return
+        weight = self.clusters.weight
+        if any(tensor.shape != weight.shape for tensor in shared.values()):
+            raise CheckpointError("optimizer state of the clusters does not fit this SparseLinear")
+        self.clusters.moments = tuple(shared[name].to(weight).clone() for name in names) if steps else None
 
     def extra_repr(self) -> str:
         """The settings, for print(module)."""
@@ -149,9 +229,27 @@ class SparseLinear(Classifier):
     def _backend(self) -> Backend:
         return dispatch.choose(self.weight.device, self.weight.dtype, self.backend).backend
 
-    def _weights(self) -> SparseWeights:
+    def _kernel_inputs(self, x: Tensor | ActiveInputs) -> tuple[Tensor, SparseWeights]:
+        """What a kernel reads: x and the layer, its index sets narrowed to the active columns where that pays."""
+        if not isinstance(x, ActiveInputs):
+            return self._checked_input(x), self._weights(self.index, self.in_features)
+        x = self._checked_active(x)
+        needed = 0 if self.clusters is None else self.clusters.weight.shape[1]
+        leading = not needed or (len(x.columns) >= needed and int(x.columns[needed - 1]) == needed - 1)
+        if len(x.values) < _NARROWED_ROWS or not leading:
+            return x.dense(), self._weights(self.index, self.in_features)
+        return x.padded(), self._weights(x.narrowed(self.index), len(x.columns) + 1)
+
+    def _weights(self, index: Tensor, in_features: int) -> SparseWeights:
         bias = None if self.bias is None else self.bias.detach()
-        return SparseWeights(self.weight.detach(), self.index, bias, self.group_size, self.in_features)
+        return SparseWeights(self.weight.detach(), index, bias, self.group_size, in_features)
+
+    def _places(self, positives: Positives, rows: int) -> Positives:
+        positives = self._checked_positives(positives, rows)
+        return positives if self.order is None else self.order.positives(positives)
+
+    def _shared(self, x: Tensor) -> SharedScores | None:
+        return None if self.clusters is None else self.clusters.scores(x)
 
 
 class _SparseLinearFunction(torch.autograd.Function):
