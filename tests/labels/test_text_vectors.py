@@ -1,4 +1,4 @@
-"""Projected TF-IDF vectors against the whole TF-IDF matrix."""
+"""Projected TF-IDF vectors against the whole TF-IDF matrix in float64."""
 
 import numpy as np
 import pytest
@@ -26,21 +26,56 @@ def tf_idf(tokens, offsets, vocabulary, rows):
     return weights / np.where(length > 0, length, 1)
 
 
+def matrix_of(projection, vocabulary):
+    """The (V, dim) projection: the vectors of texts of one token."""
+    return projection.vectors(np.arange(vocabulary), np.arange(vocabulary + 1))
+
+
 @pytest.mark.parametrize("block", [1, 7, 1 << 22])
-def test_products_are_those_of_tf_idf(monkeypatch, block):
-    monkeypatch.setattr(text_vectors, "_COUNT_TOKENS", block)
+def test_principal_directions_at_damped_length(monkeypatch, block):
+    monkeypatch.setattr(text_vectors, "_BLOCK_TOKENS", block)
     tokens, offsets = random_texts(40, 30)
     rows = np.arange(5, 35)
-    vectors = TextProjection(tokens, offsets, vocabulary_size=30, rows=rows, dim=20000).vectors(tokens, offsets)
-    whole = tf_idf(tokens, offsets, 30, rows)
-    assert np.abs(vectors @ vectors.T - whole @ whole.T).max() < 0.05
+    whole = tf_idf(tokens, offsets, 30, rows)[rows]
+    random = np.random.default_rng(2).standard_normal((30, 6), np.float32)
+    directions, singular, _ = np.linalg.svd(whole.T @ whole @ random, full_matrices=False)
+    expected = directions * singular**-0.25  # of XᵀX: the singular values of X to the power -1/2
+    found = matrix_of(TextProjection(tokens, offsets, vocabulary_size=30, rows=rows, dim=6, seed=2), 30)
+    np.testing.assert_allclose(found @ found.T, expected @ expected.T, atol=1e-4)
+
+
+def test_subjects_lie_apart():
+    # Texts of two subjects that share one frequent token; texts of a subject share few tokens or none.
+    rng = np.random.default_rng(0)
+    subject = np.arange(400) % 2
+    own = rng.integers(0, 40, (400, 4)) + 1 + 40 * subject[:, None]
+    tokens = np.concatenate([np.zeros((400, 1), int), own], axis=1).ravel()
+    offsets = 5 * np.arange(401)
+    vectors = TextProjection(tokens, offsets, vocabulary_size=81, dim=4).vectors(tokens, offsets)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    cosines = vectors @ vectors.T
+    same = subject[:, None] == subject
+    assert cosines[same].mean() > cosines[~same].mean() + 0.2
+
+
+def test_more_features_than_rank():
+    tokens, offsets = np.array([0, 1, 0, 1, 2]), np.array([0, 2, 4, 5])  # rank 2
+    vectors = TextProjection(tokens, offsets, vocabulary_size=3, dim=10).vectors(tokens, offsets)
+    assert np.isfinite(vectors).all()
+    assert np.linalg.matrix_rank(vectors, tol=1e-3) == 2
+    np.testing.assert_allclose(vectors[0], vectors[1], atol=1e-6)
+    assert abs(vectors[0] @ vectors[2]) < 0.05 * np.linalg.norm(vectors[0]) * np.linalg.norm(vectors[2])
+
+
+def test_nothing_to_fit_on():
+    projection = TextProjection(np.zeros(0, np.int32), np.array([0, 0]), vocabulary_size=3, dim=2)
+    assert not projection.vectors(np.array([1]), np.array([0, 1])).any()
 
 
 def test_linear_in_tf_idf():
     tokens, offsets = random_texts(60, 25, seed=1)
     projection = TextProjection(tokens, offsets, vocabulary_size=25, dim=8, seed=3)
-    matrix = projection.vectors(np.arange(25), np.arange(26))  # texts of one token: the rows of the matrix
-    expected = tf_idf(tokens, offsets, 25, np.arange(60)) @ matrix
+    expected = tf_idf(tokens, offsets, 25, np.arange(60)) @ matrix_of(projection, 25)
     np.testing.assert_allclose(projection.vectors(tokens, offsets), expected, atol=1e-5)
 
 
@@ -53,7 +88,7 @@ def test_some_rows_in_any_order():
 
 
 def test_texts_without_tokens_are_zero():
-    projection = TextProjection(np.array([1]), np.array([0, 0, 1, 1]), vocabulary_size=4, dim=5)
+    projection = TextProjection(np.array([1, 3]), np.array([0, 0, 1, 1, 2]), vocabulary_size=4, dim=5)
     vectors = projection.vectors(np.array([1, 3]), np.array([0, 0, 1, 1, 2]))
     assert (np.abs(vectors).sum(1) > 0).tolist() == [False, True, False, True]
 

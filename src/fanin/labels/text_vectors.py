@@ -1,4 +1,4 @@
-"""TF-IDF vectors of tokenised texts, projected at random to a few dense features."""
+"""TF-IDF vectors of tokenised texts, projected to the few dense features in which texts differ most."""
 
 from __future__ import annotations
 
@@ -17,15 +17,22 @@ if TYPE_CHECKING:
 
 DEFAULT_DIM = 256
 
-_COUNT_TOKENS = 1 << 22  # tokens counted at a time
+_BLOCK_TOKENS = 1 << 22  # tokens worked on at a time
+_GRAM_ROWS = 8192
+_DAMPING = 0.5  # of the strong directions; 0 leaves them, 1 makes all equally strong
+_NO_DIRECTION = 1e-10  # share of the strongest direction's energy below which there is only rounding
 
 
 class TextProjection:
-    """TF-IDF vectors of texts in a space of ``dim`` random features, in which cosines are nearly those of TF-IDF.
+    """TF-IDF vectors of texts in a space of ``dim`` features, found from the texts themselves.
 
     A text's weight on a token is (1 + ln tf) ln((N + 1) / (df + 1/2)), with tf its occurrences in the text and df the
-    number of the N fitted texts that hold it. The weights are scaled to length 1 and multiplied by a (V, dim) matrix of
-    normal numbers of variance 1 / dim (Johnson and Lindenstrauss), so that no (texts, V) array exists.
+    number of the N fitted texts that hold it; the weights are scaled to length 1. With X the (N, V) matrix of these
+    vectors and R a random (V, dim) matrix, the projection is that on the range of XᵀX R, one step of the randomised
+    range finder (Halko, Martinsson and Tropp, SIAM Review 2011), in which each of its principal directions is scaled by
+    (singular value)^-1/2, so that the subjects most texts share do not drown the others. No (N, V) or (L, V) array
+    exists. On ArxivTitleAuthors clusters made of 128 such features are closer, measured by TF-IDF, than those made of
+    512 random ones.
 
     >>> tokens, offsets = np.array([0, 1, 0, 2, 2]), np.array([0, 2, 5])
     >>> TextProjection(tokens, offsets, vocabulary_size=3, dim=4).vectors(tokens, offsets).shape
@@ -35,9 +42,9 @@ class TextProjection:
         tokens: (T,) integer token ids below V, those of one text behind those of another.
         offsets: (N + 1,) text i owns ``tokens[offsets[i]:offsets[i + 1]]``.
         vocabulary_size: V.
-        rows: the texts to count token frequencies on, e.g. those trained on; by default all.
-        dim: features of a vector.
-        seed: of the projection.
+        rows: (n,) the texts to fit on, e.g. those trained on; by default all.
+        dim: features of a vector; those beyond the rank of X are zero.
+        seed: of R; the last bits also depend on machine and number of threads.
 
     Raises:
         ConfigError: ``dim`` is below 1.
@@ -62,8 +69,8 @@ class TextProjection:
             frequency += np.bincount(token, minlength=vocabulary_size)
         self.dim = dim
         self._idf = np.log((len(rows) + 1) / (frequency + 0.5)).astype(np.float32)
-        table = np.random.default_rng(seed).standard_normal((vocabulary_size, dim), np.float32)
-        self._table = torch.from_numpy(table).mul_(dim**-0.5)
+        self._table = torch.from_numpy(np.random.default_rng(seed).standard_normal((vocabulary_size, dim), np.float32))
+        self._table = _principal(self._correlated(tokens, offsets, rows))  # (V, dim)
 
     def vectors(
         self, tokens: NDArray[np.integer], offsets: NDArray[np.int64], rows: NDArray[np.int64] | None = None
@@ -82,21 +89,71 @@ class TextProjection:
         result = np.zeros((len(rows), self.dim), np.float32)
         done = 0
         for part in row_blocks(offsets, rows):
-            row, token, count = _distinct(*gather(tokens, offsets, part))
-            weight = (1 + np.log(count)).astype(np.float32) * self._idf[token]
-            length = np.sqrt(np.bincount(row, weight.astype(np.float64) ** 2, minlength=len(part)))
-            weight /= length[row]
-            starts = np.searchsorted(row, np.arange(len(part)))
-            block = embedding_bag(
-                torch.from_numpy(token),
-                self._table,
-                torch.from_numpy(starts),
-                mode="sum",
-                per_sample_weights=torch.from_numpy(weight),
-            )
-            result[done : done + len(part)] = block.numpy()
+            row, token, weight = self._weights(tokens, offsets, part)
+            result[done : done + len(part)] = self._project(row, token, weight, len(part)).numpy()
             done += len(part)
         return result
+
+    def _weights(
+        self, tokens: NDArray[np.integer], offsets: NDArray[np.int64], rows: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
+        """The TF-IDF vectors of some rows: row, token and weight of every entry, sorted by row and token."""
+        row, token, count = _distinct(*gather(tokens, offsets, rows))
+        weight = (1 + np.log(count)).astype(np.float32) * self._idf[token]
+        length = np.sqrt(np.bincount(row, weight.astype(np.float64) ** 2, minlength=len(rows)))
+        weight /= length[row]
+        return row, token, weight
+
+    def _project(
+        self, row: NDArray[np.int64], token: NDArray[np.int64], weight: NDArray[np.float32], n: int
+    ) -> torch.Tensor:
+        """X times the table, for the n rows of X given by its entries, (n, dim)."""
+        return _weighted_sums(self._table, token, weight, np.searchsorted(row, np.arange(n)))
+
+    def _correlated(
+        self, tokens: NDArray[np.integer], offsets: NDArray[np.int64], rows: NDArray[np.int64]
+    ) -> torch.Tensor:
+        """XᵀX times the table, (V, dim)."""
+        result = torch.zeros_like(self._table)
+        for part in row_blocks(offsets, rows):
+            row, token, weight = self._weights(tokens, offsets, part)
+            if not len(token):
+                continue
+            x = self._project(row, token, weight, len(part))  # (n, dim)
+            order = np.argsort(token, kind="stable")
+            starts = np.flatnonzero(np.diff(token[order], prepend=-1))
+            result[torch.from_numpy(token[order][starts])] += _weighted_sums(x, row[order], weight[order], starts)
+        return result
+
+
+def _weighted_sums(
+    table: torch.Tensor, index: NDArray[np.int64], weight: NDArray[np.float32], starts: NDArray[np.int64]
+) -> torch.Tensor:
+    """The sums of ``weight * table[index]`` over the segments that begin at ``starts``, (segments, dim)."""
+    return embedding_bag(
+        torch.from_numpy(index),
+        table,
+        torch.from_numpy(starts),
+        mode="sum",
+        per_sample_weights=torch.from_numpy(weight),
+    )
+
+
+def _principal(a: torch.Tensor) -> torch.Tensor:
+    """The left singular vectors of (V, dim), damped; zeros for those that are nothing but rounding.
+
+    The singular values of XᵀX R are about the squares of those of X.
+    """
+    gram = torch.zeros(a.shape[1], a.shape[1], dtype=torch.float64)
+    for start in range(0, len(a), _GRAM_ROWS):
+        part = a[start : start + _GRAM_ROWS].double()
+        gram += part.T @ part
+    energy, vectors = torch.linalg.eigh(gram)  # energy: (dim,) squared singular values, ascending
+    there = energy > _NO_DIRECTION * energy[-1]
+    singular = energy.clamp_min(0).sqrt()
+    scale = torch.where(there, singular ** (-1 - _DAMPING / 2), 0.0)
+    principal: torch.Tensor = a @ (vectors * scale).float()
+    return principal
 
 
 def gather(
@@ -113,7 +170,7 @@ def gather(
 def row_blocks(offsets: NDArray[np.int64], rows: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
     """The rows in order, in blocks of a bounded number of values (one row at least)."""
     ends = np.cumsum(offsets[rows + 1] - offsets[rows])
-    block = np.maximum(ends - 1, 0) // _COUNT_TOKENS
+    block = np.maximum(ends - 1, 0) // _BLOCK_TOKENS
     for part in np.split(np.arange(len(rows)), np.flatnonzero(np.diff(block)) + 1):
         yield rows[part]
 
