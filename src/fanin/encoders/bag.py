@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -10,6 +11,7 @@ from torch.nn.functional import embedding_bag
 
 from fanin.encoders.table_update import RowGradient, RowwiseAdam, row_gradient
 from fanin.errors import ConfigError
+from fanin.kernels.active_inputs import ActiveInputs
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -51,15 +53,26 @@ class BagEncoder(nn.Module):
     (:meth:`table_step`), so a step costs the same for any vocabulary. A bag's scale is removed by the layer norm; an
     empty bag gives the same defined vector in every batch.
 
+    With lexical features, tokens are also inputs of the classifier, each by itself: behind the learned features x has a
+    column a token, that holds the token's weight in the text. So wide an x is only given by its active columns, and
+    only a classifier whose labels read few inputs can afford it.
+
     Args:
         vocabulary_size: V, rows of the table.
-        out_features: D.
+        out_features: learned features; D without lexical ones.
         embedding_dim: E; the bag is projected to D where it differs.
         blocks: residual blocks of the MLP.
         block_width: hidden units of a block.
         dropout: share of x set to zero in training, and of each block's output.
         token_dropout: share of the tokens left out of their bags in training.
+        lexical_features: so many of the first tokens are inputs of their own, at most V; the most frequent words are
+            the first tokens.
+        lexical_scale: Euclidean norm of a text's lexical features (where no token stands twice).
         seed: of the initial weights.
+
+    Attributes:
+        learned_features: how many features are learned; they are the first ones of x.
+        lexical_features: how many lexical features follow.
 
     Raises:
         ConfigError: if a size is not positive or a share not in [0, 1).
@@ -83,6 +96,8 @@ class BagEncoder(nn.Module):
         block_width: int = 1024,
         dropout: float = 0.3,
         token_dropout: float = 0.1,
+        lexical_features: int = 0,
+        lexical_scale: float = 4.0,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -94,10 +109,14 @@ class BagEncoder(nn.Module):
             "block_width": block_width,
             "dropout": dropout,
             "token_dropout": token_dropout,
+            "lexical_features": lexical_features,
+            "lexical_scale": lexical_scale,
             "seed": seed,
         }
         _check(self._settings)
-        self.out_features = out_features
+        self.learned_features = out_features
+        self.lexical_features = min(lexical_features, vocabulary_size)
+        self.lexical_scale = lexical_scale
         self.token_dropout = token_dropout
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -114,11 +133,16 @@ class BagEncoder(nn.Module):
         self._gradient: RowGradient | None = None
 
     @property
+    def out_features(self) -> int:
+        """D, learned and lexical features."""
+        return self.learned_features + self.lexical_features
+
+    @property
     def settings(self) -> Mapping[str, Setting]:
         """The keyword arguments that build this encoder again, without its weights."""
         return dict(self._settings)
 
-    def forward(self, tokens: Tensor, offsets: Tensor) -> Tensor:
+    def forward(self, tokens: Tensor, offsets: Tensor) -> Tensor | ActiveInputs:
         """Vectors of a batch of texts.
 
         Args:
@@ -126,13 +150,11 @@ class BagEncoder(nn.Module):
             offsets: (B + 1,) int64, text b is ``tokens[offsets[b]:offsets[b + 1]]``.
 
         Returns:
-            x (B, D) float32.
+            x (B, D) float32, with lexical features by its active columns.
         """
         tokens, bags, offsets = self._drop_tokens(tokens.long(), offsets)
-        lengths = offsets.diff()  # (B,)
-        raw = self.token_weights[tokens]  # (N,)
-        squares = raw.new_zeros(lengths.shape[0]).index_add_(0, bags, raw * raw)  # (B,)
-        weights = raw * squares.clamp_min(torch.finfo(raw.dtype).tiny).rsqrt()[bags]  # (N,)
+        rows = len(offsets) - 1
+        weights = self._unit_weights(tokens, bags, rows)
         output = embedding_bag(
             tokens, self.table, offsets, mode="sum", per_sample_weights=weights, include_last_offset=True
         )
@@ -140,7 +162,7 @@ class BagEncoder(nn.Module):
         if self.training and torch.is_grad_enabled():
             self._bags = _Bags(tokens, bags, weights, output.requires_grad_())
         x: Tensor = self.dropout(self.final_norm(self.mlp(self.project(self.norm(output)))))
-        return x
+        return self._with_lexical(x, tokens, bags) if self.lexical_features else x
 
     @torch.no_grad()
     def weigh_by_rarity(self, counts: Tensor, texts: int) -> None:
@@ -199,6 +221,22 @@ class BagEncoder(nn.Module):
         """
         self._table_update.load_state(state)
 
+    def _unit_weights(self, tokens: Tensor, bags: Tensor, rows: int) -> Tensor:
+        """The tokens' weights, of Euclidean norm 1 in each bag, (N,)."""
+        raw = self.token_weights[tokens]  # (N,)
+        squares = raw.new_zeros(rows).index_add_(0, bags, raw * raw)  # (B,)
+        return raw * squares.clamp_min(torch.finfo(raw.dtype).tiny).rsqrt()[bags]
+
+    def _with_lexical(self, learned: Tensor, tokens: Tensor, bags: Tensor) -> ActiveInputs:
+        """The learned features and behind them the lexical ones that are active in the batch."""
+        own = tokens < self.lexical_features
+        tokens, bags = tokens[own], bags[own]
+        weights = self._unit_weights(tokens, bags, len(learned)) * self.lexical_scale
+        active, places = tokens.unique(return_inverse=True)
+        lexical = learned.new_zeros(len(learned), len(active)).index_put_((bags, places), weights, accumulate=True)
+        columns = torch.cat([torch.arange(self.learned_features, device=tokens.device), active + self.learned_features])
+        return ActiveInputs(torch.cat([learned, lexical], dim=1), columns, self.out_features)
+
     def _drop_tokens(self, tokens: Tensor, offsets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Tokens left after token dropout, the bag of each, and the new offsets."""
         bags = torch.repeat_interleave(offsets.diff())  # (N,)
@@ -223,8 +261,11 @@ def _check(settings: Mapping[str, Any]) -> None:
     for name in ("vocabulary_size", "out_features", "embedding_dim", "block_width"):
         if settings[name] < 1:
             raise ConfigError(f"encoder.{name} is {settings[name]}; it must be at least 1")
-    if settings["blocks"] < 0:
-        raise ConfigError(f"encoder.blocks is {settings['blocks']}; it must be 0 or more")
+    for name in ("blocks", "lexical_features"):
+        if settings[name] < 0:
+            raise ConfigError(f"encoder.{name} is {settings[name]}; it must be 0 or more")
+    if not 0 < settings["lexical_scale"] < math.inf:
+        raise ConfigError(f"encoder.lexical_scale is {settings['lexical_scale']}; it must be positive")
     for name in ("dropout", "token_dropout"):
         if not 0 <= settings[name] < 1:
             raise ConfigError(f"encoder.{name} is {settings[name]}; it must be in [0, 1)")

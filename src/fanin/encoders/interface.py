@@ -9,6 +9,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
+    from fanin.kernels.active_inputs import ActiveInputs
+
 Setting = int | float | str | bool
 """A plain JSON value of an encoder's settings."""
 
@@ -34,8 +36,8 @@ class Encoder(Protocol):
     def settings(self) -> Mapping[str, Setting]:
         """The keyword arguments that build this encoder again, without its weights."""
 
-    def __call__(self, *inputs: Tensor) -> Tensor:
-        """Vectors x (B, D) float32; of texts, the inputs are flat tokens (N,) cut by offsets (B + 1,)."""
+    def __call__(self, *inputs: Tensor) -> Tensor | ActiveInputs:
+        """Vectors x (B, D) float32, or their active columns; of texts, the inputs are flat tokens (N,) cut by offsets (B + 1,)."""
 
     def dense_parameters(self) -> list[nn.Parameter]:
         """The parameters for the caller's optimizer; never the embedding table."""
