@@ -31,7 +31,7 @@ def matrix_of(projection, vocabulary):
     return projection.vectors(np.arange(vocabulary), np.arange(vocabulary + 1))
 
 
-@pytest.mark.parametrize("block", [1, 7, 1 << 22])
+@pytest.mark.parametrize("block", [1, 7, 1 << 20])
 def test_principal_directions_at_damped_length(monkeypatch, block):
     monkeypatch.setattr(text_vectors, "_BLOCK_TOKENS", block)
     tokens, offsets = random_texts(40, 30)

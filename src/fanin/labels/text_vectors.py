@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 DEFAULT_DIM = 256
 
-_BLOCK_TOKENS = 1 << 22  # tokens worked on at a time
+_BLOCK_TOKENS = 1 << 20  # tokens worked on at a time
 _GRAM_ROWS = 8192
 _DAMPING = 0.5  # of the strong directions; 0 leaves them, 1 makes all equally strong
 _NO_DIRECTION = 1e-10  # share of the strongest direction's energy below which there is only rounding
