@@ -43,7 +43,7 @@ double train_step(const Layer& layer, const Moments& moments, const float* x, st
   const SharedGradients shared_gradients(shared, ranges, shared_grad);
   std::vector<double> sums(static_cast<std::size_t>(ranges.parts()));
   run_parts(ranges.parts(), [&](int part) {
-    TrainTask task{ranges[part], packed.data(), gradients.zeroed(part), shared_gradients.zeroed(part),
+    TrainTask task{ranges[part], packed.data(), gradients.zeroed(part), shared_gradients[part],
                    pairs.data(), pairs.data() + pairs.size(), loss, scale, update, moments, 0.0};
     kernels().train(task);
     sums[static_cast<std::size_t>(part)] = task.loss_sum;

@@ -23,19 +23,14 @@ class SharedGradients {
       rows_ = range.tiling.rows;
       const std::int64_t end_label = std::min(range.end_set * range.layer.group, range.layer.labels);
       float* own = edges_.data() + 2 * part * rows_;
+      std::fill(own, own + 2 * rows_, 0.0f);
       parts_.push_back({grad, own, own + rows_, range.first_set * range.layer.group / shared.cluster_size,
                         (end_label - 1) / shared.cluster_size});
     }
   }
 
-  // Called by the thread that fills the part.
-  SharedGradient zeroed(int part) const {
-    if (!grad_) return {};
-    const SharedGradient& own = parts_[static_cast<std::size_t>(part)];
-    std::fill(own.first_row, own.first_row + 2 * rows_, 0.0f);
-    const std::int64_t inside = own.first_cluster + 1;
-    if (inside < own.last_cluster) std::fill(grad_ + inside * rows_, grad_ + own.last_cluster * rows_, 0.0f);
-    return own;
+  SharedGradient operator[](int part) const {
+    return grad_ ? parts_[static_cast<std::size_t>(part)] : SharedGradient{};
   }
 
   // Puts the threads' own rows in their places, once all threads are done.

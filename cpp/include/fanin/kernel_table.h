@@ -28,7 +28,7 @@ struct Range {
 };
 
 // Where one thread adds the gradient of the shared scores. Its first and last cluster may go on in its neighbours'
-// ranges and have rows of their own; those between are in nobody else's.
+// ranges and have rows of their own, zero at the start; those between are in nobody else's.
 struct SharedGradient {
   float* grad;             // [K, B]
   float* first_row;        // [B], private to the thread
@@ -41,7 +41,7 @@ struct TrainTask {
   Range range;
   const float* x;          // packed
   float* dx;               // packed, private to the thread, zero at the start
-  SharedGradient shared_grad;  // zero at the start
+  SharedGradient shared_grad;
   const LabelRow* positives_begin;
   const LabelRow* positives_end;
   Loss loss;

@@ -33,11 +33,13 @@ void forward_range(const ForwardTask& task) {
   for_tiles(range, [&](int64_t tile, int64_t first, int64_t end) {
     const float* x = task.x + tile * layer.inputs * NV * kLanes;
     const TileRows rows = tile_rows(range.tiling, tile);
+    ClusterPlace place(range.shared, first * layer.group);
     for (int64_t s = first; s < end; s += together) {
       int64_t labels = 0;
       for (int64_t i = s; i < s + together && i < end; ++i) {
         const Set<Index> set = set_at<Index>(layer, i);
-        set_forward<NV>(range, set, rows, x, range.scratch.logits + labels * NV * kLanes);
+        place.move_to(set.first_label);
+        set_forward<NV>(range, set, place, rows, x, range.scratch.logits + labels * NV * kLanes);
         labels += set.labels;
       }
       store_by_row<NV>(range.scratch.logits, labels, rows, task.logits + s * layer.group, layer.labels);

@@ -44,17 +44,17 @@ Set<Index> set_at(const Layer& layer, int64_t set) {
           layer.weight + first * layer.fan_in, layer.bias ? layer.bias + first : nullptr};
 }
 
-// Logits z [labels, T], shared scores included.
+// Logits z [labels, T], shared scores included; `place` is that of the set's first label.
 template <int NV, class Index>
-FANIN_INLINE void set_forward(const Range& range, const Set<Index>& set, const TileRows& rows, const float* x,
-                              float* z) {
+FANIN_INLINE void set_forward(const Range& range, const Set<Index>& set, const ClusterPlace& place,
+                              const TileRows& rows, const float* x, float* z) {
   const int64_t F = range.layer.fan_in;
   if (range.layer.group == 1) {
     label_forward<NV>(x, set.index, set.weight, F, set.bias ? *set.bias : 0.0f, z);
   } else {
     group_forward<NV>(x, set.index, set.weight, F, set.labels, set.bias, z);
   }
-  if (range.shared.scores) add_shared<NV>(range.shared, range.tiling, rows, set.first_label, set.labels, z);
+  if (range.shared.scores) add_shared<NV>(range.shared, place, range.tiling, rows, set.first_label, set.labels, z);
 }
 
 // g [labels, T]; dw [labels, padded F] or null, dx or null as wanted.

@@ -49,14 +49,16 @@ void train_tile(const TrainTask& task, int64_t first, int64_t end, int64_t tile,
   const TileRows rows = tile_rows(range.tiling, tile);
   const float* x = task.x + tile * layer.inputs * NV * kLanes;
   float* dx = task.dx + tile * layer.inputs * NV * kLanes;
+  ClusterPlace place(range.shared, first * layer.group);
   for (int64_t s = first; s < end; ++s) {
     const Set<Index> set = set_at<Index>(layer, s);
     const int64_t local = set.first_label - first * layer.group;
-    set_forward<NV>(range, set, rows, x, scratch.logits);
+    place.move_to(set.first_label);
+    set_forward<NV>(range, set, place, rows, x, scratch.logits);
     if (set_gradient<NV, kFull>(task, set, rows, positive, scratch.logits, scratch.bias_grad + local, sum)) {
       if (range.shared.scores) {
-        add_shared_gradient<NV>(task.shared_grad, range.shared.cluster_size, range.tiling, rows, task.scale,
-                                set.first_label, set.labels, scratch.logits);
+        add_shared_gradient<NV>(task.shared_grad, place, range.tiling, rows, task.scale, set.first_label, set.labels,
+                                scratch.logits);
       }
       set_backward<NV, true, true>(range, set, x, dx, scratch.logits,
                                    scratch.weight_grad + local * padded(layer.fan_in));
@@ -80,6 +82,9 @@ void train_range(TrainTask& task) {
     const int64_t labels = (end * G < layer.labels ? end * G : layer.labels) - first_label;
     zero(scratch.weight_grad, labels * stride);
     zero(scratch.bias_grad, labels);
+    if (range.shared.scores) {
+      clear_shared_gradient(task.shared_grad, range.shared.cluster_size, range.tiling, first_label, labels);
+    }
     while (positive != task.positives_end && positive->label < first_label) ++positive;
     for (int64_t tile = 0; tile < range.tiling.tiles; ++tile) {
       if (tile_rows(range.tiling, tile).count == NV * kLanes) {
