@@ -129,8 +129,8 @@ def with_names(
     Args:
         features: (L, dim) float32, rows of length 1 or 0; changed in place.
         names: (L, dim) float32 from the same :class:`~fanin.labels.text_vectors.TextProjection`; only directions count.
-        weight: weight of the names beside features of weight 1; labels without positives rest on their names at any weight
-            above 0. 0.1 by default.
+        weight: of the names, beside 1 for the features; 0.1 by default. Labels without positives rest on their names at
+            any weight above 0.
 
     Returns:
         (L, dim) float32, rows of length 1; zeros where a label has neither positives nor a name with tokens.
