@@ -1,4 +1,4 @@
-"""Encoders for features that are there already: dense vectors, or sparse bags of words."""
+"""The encoder for dense features that are there already."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import layer_norm
 
-from fanin.encoders.bag import BagEncoder
-from fanin.encoders.interface import WithoutTable
+from fanin.encoders.dense_only import DenseOnly
 from fanin.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -18,12 +17,12 @@ if TYPE_CHECKING:
     from fanin.encoders.interface import Setting
 
 
-class FeatureEncoder(WithoutTable):
-    """Dense features (B, D0) to x (B, D): layer norm without parameters, projection, dropout, each of them optional.
+class FeatureEncoder(DenseOnly):
+    """Dense features (B, D0) to x (B, D): layer norm without parameters, projection, dropout.
 
     Args:
         in_features: D0.
-        out_features: D of a linear projection; None leaves it out, and D is D0.
+        out_features: D; the features are projected where it differs from D0, and D is D0 where it is None.
         layer_norm: bring each vector to mean 0 and variance 1.
         dropout: share of x set to zero in training.
         seed: of the projection's weights.
@@ -46,23 +45,24 @@ class FeatureEncoder(WithoutTable):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        if in_features < 1 or (out_features is not None and out_features < 1):
+        self.in_features = in_features
+        self.out_features = in_features if out_features is None else out_features
+        if in_features < 1 or self.out_features < 1:
             raise ConfigError(f"encoder.out_features is {out_features} for {in_features} features; both are at least 1")
         if not 0 <= dropout < 1:
             raise ConfigError(f"encoder.dropout is {dropout}; it must be in [0, 1)")
         self._settings: dict[str, Setting] = {
             "in_features": in_features,
-            "out_features": out_features,
+            "out_features": self.out_features,
             "layer_norm": layer_norm,
             "dropout": dropout,
             "seed": seed,
         }
-        self.in_features = in_features
-        self.out_features = in_features if out_features is None else out_features
         self._layer_norm = layer_norm
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.project: nn.Module = nn.Identity() if out_features is None else nn.Linear(in_features, out_features)
+            same = self.out_features == in_features
+            self.project: nn.Module = nn.Identity() if same else nn.Linear(in_features, self.out_features)
         self.dropout = nn.Dropout(dropout)
 
     @property
@@ -80,51 +80,3 @@ class FeatureEncoder(WithoutTable):
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """The projection's parameters, if there is one."""
         return {"projection": self.dense_parameters()}
-
-
-class SparseFeatureEncoder(BagEncoder):
-    """Sparse features to x (B, D): a projection whose rows are updated only where a batch has that feature.
-
-    Each text's values are scaled to Euclidean length 1, as a bag's weights are; see :class:`BagEncoder`.
-
-    Args:
-        in_features: D0, columns of the features.
-        out_features: D.
-        dropout: share of x set to zero in training.
-        seed: of the initial weights.
-
-    Raises:
-        ConfigError: a size is not positive, or dropout not in [0, 1).
-
-    Example:
-        >>> encoder = SparseFeatureEncoder(100, 8).eval()
-        >>> encoder(torch.tensor([3, 99]), torch.tensor([0, 2, 2]), torch.tensor([1.0, 0.5])).shape
-        torch.Size([2, 8])
-    """
-
-    def __init__(self, in_features: int, out_features: int, *, dropout: float = 0.1, seed: int = 0) -> None:
-        super().__init__(
-            in_features,
-            out_features,
-            embedding_dim=out_features,
-            blocks=0,
-            dropout=dropout,
-            token_dropout=0.0,
-            seed=seed,
-        )
-        self.in_features = in_features
-        self._settings = {"in_features": in_features, "out_features": out_features, "dropout": dropout, "seed": seed}
-
-    def forward(self, features: Tensor, offsets: Tensor, values: Tensor) -> Tensor:  # type: ignore[override]
-        """Vectors of a batch of texts.
-
-        Args:
-            features: (N,) int64 in [0, D0), all texts one after the other.
-            offsets: (B + 1,) int64, text b has ``features[offsets[b]:offsets[b + 1]]``.
-            values: (N,) float32.
-
-        Returns:
-            x (B, D) float32.
-        """
-        bags = torch.repeat_interleave(offsets.diff())  # (N,)
-        return self._encode(features.long(), bags, offsets, values)

@@ -5,14 +5,38 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
 
+    import numpy as np
+    from numpy.typing import NDArray
     from torch import Tensor, nn
 
     from fanin.kernels.active_inputs import ActiveInputs
 
 Setting = int | float | str | bool
 """A plain JSON value of an encoder's settings."""
+
+
+class TextTokenizer(Protocol):
+    """Text to the tokens that an encoder reads."""
+
+    @property
+    def vocabulary_size(self) -> int:
+        """Every token is below it."""
+
+    @property
+    def key(self) -> str:
+        """Names everything that the tokens depend on: tokenizers of one key give the same tokens."""
+
+    def encode_batch(self, texts: Sequence[str]) -> list[NDArray[np.int32]]:
+        """Tokens of each text."""
+
+    def encode_flat(self, texts: Sequence[str]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+        """Tokens of all texts one after the other (N,), and offsets (B + 1,)."""
+
+    def save(self, folder: Path) -> None:
+        """Writes its files into a folder, made if missing."""
 
 
 class Encoder(Protocol):
@@ -37,7 +61,10 @@ class Encoder(Protocol):
         """The keyword arguments that build this encoder again, without its weights."""
 
     def __call__(self, *inputs: Tensor) -> Tensor | ActiveInputs:
-        """Vectors x (B, D) float32, or their active columns; of texts, the inputs are flat tokens (N,) cut by offsets (B + 1,)."""
+        """Vectors x (B, D) float32, or their active columns.
+
+        Of texts, the inputs are flat tokens (N,) cut by offsets (B + 1,).
+        """
 
     def dense_parameters(self) -> list[nn.Parameter]:
         """The parameters for the caller's optimizer; never the embedding table."""

@@ -1,0 +1,217 @@
+"""Loading and saving transformers and their tokenizers with Hugging Face's transformers.
+
+The one place that imports transformers, and only when a transformer is asked for. Weights are read from safetensors
+files alone, and no code that comes with a model is ever run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+
+from fanin.encoders.transformer_encoder import TransformerEncoder, without_pooler
+from fanin.encoders.transformer_tokens import TransformerTokenizer, saved_max_length
+from fanin.errors import CheckpointError, ConfigError
+from fanin.tensor_files import first_complaint, load_into, tensor_shapes, write_tensors
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from torch import nn
+
+MODEL_FOLDER, TAIL_FILE = "transformer", "encoder.safetensors"
+_WEIGHTS = "*.safetensors"
+_SAFE = {"trust_remote_code": False}
+# What transformers raises for files that are missing, foreign or damaged is of many kinds.
+_LOADING_ERRORS = (OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError, ImportError, AssertionError)
+
+
+class Pretrained(NamedTuple):
+    """Somebody's model.
+
+    Attributes:
+        transformer: a ``PreTrainedModel`` with float32 weights, in evaluation mode.
+        tokenizer: its tokenizer.
+    """
+
+    transformer: nn.Module
+    tokenizer: TransformerTokenizer
+
+
+def load_pretrained(name: str, max_length: int) -> Pretrained:
+    """A pretrained transformer with its tokenizer.
+
+    Args:
+        name: a folder of Hugging Face files, or a name on the hub (fetched once, then read from its cache).
+        max_length: tokens of a text, special ones included.
+
+    Raises:
+        ConfigError: transformers is not installed; the model cannot be had, has no safetensors weights, is no encoder
+            of texts, or reads no texts that long.
+    """
+    library = _library()
+    local = Path(name).is_dir()
+    if local and not any(Path(name).glob(_WEIGHTS)):
+        pickled = " (its .bin weights are pickles, which are never read; convert them)" if _pickles(name) else ""
+        raise ConfigError(f"encoder.model: the folder {name!r} holds no .safetensors weights{pickled}")
+    try:
+        with _quiet(library):
+            config = library.AutoConfig.from_pretrained(name, local_files_only=local, **_SAFE)
+            _check_config(config)
+            tokenizer = library.AutoTokenizer.from_pretrained(name, local_files_only=local, **_SAFE)
+            transformer, missing = _weights(library, name, local_only=local)
+    except ConfigError as error:
+        raise ConfigError(f"encoder.model {name!r}: {error}") from error
+    except _LOADING_ERRORS as error:
+        raise ConfigError(
+            f"encoder.model: {name!r} cannot be loaded ({first_complaint(error)}); give a folder with config.json, "
+            "model.safetensors and the tokenizer's files, or the name of a model on the Hugging Face hub"
+        ) from error
+    if missing:
+        raise ConfigError(
+            f"encoder.model {name!r}: its files hold no weights for {missing[0]}; they are of another model"
+        )
+    if not getattr(tokenizer, "is_fast", False):
+        raise ConfigError(f"encoder.model {name!r}: its tokenizer has no tokenizer.json, which is needed")
+    _check_length(max_length, config, tokenizer)
+    return Pretrained(transformer, TransformerTokenizer(tokenizer, max_length))
+
+
+def save_transformer(encoder: TransformerEncoder, folder: Path) -> None:
+    """Write the transformer's own files into ``transformer/``, and the projection beside it.
+
+    Raises:
+        OSError: the folder cannot be written; so does a SafetensorError.
+    """
+    transformer: Any = encoder.transformer
+    with _quiet(_library()):
+        transformer.save_pretrained(folder / MODEL_FOLDER)
+    write_tensors(encoder.tail.state_dict(), folder / TAIL_FILE)
+
+
+def load_transformer(folder: Path, settings: Mapping[str, Any]) -> TransformerEncoder:
+    """Read what :func:`save_transformer` wrote.
+
+    Nothing larger than its files is laid out, whatever the configuration promises.
+
+    Raises:
+        CheckpointError: a file is missing or damaged, or the files do not fit each other.
+        ConfigError: transformers is not installed.
+    """
+    library, source = _library(), folder / MODEL_FOLDER
+    shapes = [shape for path in sorted(source.glob(_WEIGHTS)) for shape in tensor_shapes(path).values()]
+    try:
+        with _quiet(library):
+            config = library.AutoConfig.from_pretrained(source, local_files_only=True, **_SAFE)
+            _check_config(config)
+            _check_promise(library, config, shapes)
+            transformer, missing = _weights(library, source, local_only=True)
+        encoder = TransformerEncoder(transformer, **settings)
+    except _LOADING_ERRORS as error:
+        raise CheckpointError(
+            f"{source}: no transformer that fits its description ({first_complaint(error)}); restore the model folder"
+        ) from error
+    if missing:
+        raise CheckpointError(f"{source}: the weights of {missing[0]} are missing; restore the model folder")
+    load_into(encoder.tail, folder / TAIL_FILE)
+    return encoder
+
+
+def load_tokenizer(folder: Path) -> TransformerTokenizer:
+    """Read what :meth:`TransformerTokenizer.save` wrote.
+
+    Raises:
+        CheckpointError: a file is missing or damaged.
+        ConfigError: transformers is not installed.
+    """
+    library = _library()
+    max_length = saved_max_length(folder)
+    try:
+        with _quiet(library):
+            tokenizer = library.AutoTokenizer.from_pretrained(folder, local_files_only=True, **_SAFE)
+        return TransformerTokenizer(tokenizer, max_length)
+    except Exception as error:  # the tokenizers library raises plain Exception for what it cannot parse
+        raise CheckpointError(
+            f"{folder}: not a transformer's tokenizer ({first_complaint(error)}); restore the model folder"
+        ) from error
+
+
+def _library() -> Any:
+    try:
+        import transformers
+    except ImportError as error:
+        raise ConfigError(
+            "an encoder of kind 'transformer' needs the package transformers; install it with: "
+            "pip install 'fanin[text]'"
+        ) from error
+    return transformers
+
+
+@contextlib.contextmanager
+def _quiet(library: Any) -> Iterator[None]:
+    """Without the library's progress bars and reports: what matters of them is checked, and told as our errors."""
+    logging = library.utils.logging
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity(logging.CRITICAL)
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def _weights(library: Any, source: str | Path, *, local_only: bool) -> tuple[nn.Module, list[str]]:
+    """The model, and the names of its parameters that the files do not hold."""
+    # Parameters that are missing would be drawn at random.
+    with torch.random.fork_rng(devices=[]):
+        transformer, report = library.AutoModel.from_pretrained(
+            source,
+            local_files_only=local_only,
+            use_safetensors=True,
+            dtype=torch.float32,
+            output_loading_info=True,
+            **_SAFE,
+        )
+    faulty = {*report["missing_keys"], *(str(key) for key in report["mismatched_keys"])}
+    return without_pooler(transformer.eval()), sorted(name for name in faulty if not name.startswith("pooler."))
+
+
+def _check_config(config: Any) -> None:
+    if getattr(config, "is_encoder_decoder", False):
+        raise ConfigError("it is an encoder with a decoder; give a model that is an encoder alone")
+    if getattr(config, "quantization_config", None) is not None:
+        raise ConfigError("its weights are quantised; give a model with float weights")
+    for name in ("num_hidden_layers", "hidden_size"):
+        if type(getattr(config, name, None)) is not int:
+            raise ConfigError(f"its configuration has no {name}; give an encoder of texts, such as BERT")
+    # Names of this form are code on the hub.
+    attention = getattr(config, "_attn_implementation", None)
+    if isinstance(attention, str) and "/" in attention:
+        raise ConfigError(f"it asks for the attention {attention!r}, which is code from elsewhere")
+
+
+def _check_promise(library: Any, config: Any, shapes: list[tuple[int, ...]]) -> None:
+    counts = [value for name, value in config.to_dict().items() if "layer" in name and type(value) is int]
+    if max(counts, default=0) > len(shapes):
+        raise ConfigError(f"config.json promises {max(counts)} layers, but the files hold {len(shapes)} tensors")
+    with torch.device("meta"):
+        promised = without_pooler(library.AutoModel.from_config(config, **_SAFE)).state_dict()
+    size = sum(tensor.numel() for tensor in promised.values())
+    held = sum(torch.Size(shape).numel() for shape in shapes)
+    if size != held:
+        raise ConfigError(f"config.json promises {size} weights, but the files hold {held}")
+
+
+def _check_length(max_length: int, config: Any, tokenizer: Any) -> None:
+    longest = min(tokenizer.model_max_length, getattr(config, "max_position_embeddings", None) or max_length)
+    if max_length > longest:
+        raise ConfigError(f"encoder.max_length is {max_length}; this transformer reads at most {longest} tokens")
+
+
+def _pickles(folder: str) -> bool:
+    return any(Path(folder).glob("*.bin"))

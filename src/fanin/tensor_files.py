@@ -1,0 +1,78 @@
+"""Weights in safetensors files: read with an error that names the file, and loaded only where they fit."""
+
+from __future__ import annotations
+
+import textwrap
+from typing import TYPE_CHECKING
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+
+from fanin.errors import CheckpointError, ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from torch import Tensor, nn
+
+
+def write_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Write tensors by name.
+
+    Raises:
+        OSError: the file cannot be written; so does a SafetensorError.
+    """
+    save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, path)
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """All tensors of a file by name.
+
+    Raises:
+        CheckpointError: it is missing or damaged.
+    """
+    try:
+        return dict(load_file(path))
+    except (OSError, SafetensorError, ValueError) as error:
+        raise CheckpointError(f"{path}: damaged ({error}); restore the model folder") from error
+
+
+def tensor_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """The shapes of a file's tensors by name, by its header alone.
+
+    Raises:
+        CheckpointError: it is missing or damaged.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 - no mapping
+    except (OSError, SafetensorError, ValueError) as error:
+        raise CheckpointError(f"{path}: damaged ({error}); restore the model folder") from error
+
+
+def load_into(module: nn.Module, path: Path) -> None:
+    """Give a module, which may be without memory (device "meta"), the tensors of a file.
+
+    Raises:
+        CheckpointError: the file is damaged, or its names, shapes or dtypes are not the module's.
+    """
+    tensors = read_tensors(path)
+    expected = {name: tensor.dtype for name, tensor in module.state_dict().items()}
+    for name, tensor in tensors.items():
+        if tensor.dtype != expected.get(name, tensor.dtype):
+            raise CheckpointError(f"{path}: tensor {name!r} is {tensor.dtype}, expected {expected[name]}")
+    try:
+        module.load_state_dict(tensors, assign=True)
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from error
+    except (RuntimeError, ConfigError) as error:
+        raise CheckpointError(f"{path}: does not fit the model's description ({first_complaint(error)})") from error
+
+
+def first_complaint(error: Exception) -> str:
+    """The first line of a long error that says something, shortened."""
+    # Torch writes a heading that ends with a colon, a line a complaint, and sometimes a stack of its own.
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    told = next((line for line in lines if not line.endswith(":")), type(error).__name__)
+    return textwrap.shorten(told, 300, placeholder=" ...")
