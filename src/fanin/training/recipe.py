@@ -267,6 +267,7 @@ class TrainingSection(Section):
 
     Attributes:
         epochs: passes over the training rows.
+        steps: so many steps instead, schedules and rewiring included; null for ``epochs``.
         batch_size: B.
         seed: of everything random.
         validation_share: share of the training rows held out where the data has no dev split.
@@ -277,6 +278,7 @@ class TrainingSection(Section):
     """
 
     epochs: Count = 10
+    steps: Count | None = None
     batch_size: Count = 512
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     validation_share: Annotated[float, Field(gt=0, lt=1)] = 0.05

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -53,13 +54,24 @@ class Trainer:
         data: what :func:`fanin.training.preparation.prepare` gave.
         run: where log, metrics and model are written.
         display: what is told of the progress.
+        score_test: whether to score the test split at the end, where there is one; tuning leaves it alone.
     """
 
-    def __init__(self, recipe: Recipe, data: PreparedData, run: RunFolder, display: ProgressDisplay) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        data: PreparedData,
+        run: RunFolder,
+        display: ProgressDisplay,
+        *,
+        score_test: bool = True,
+    ) -> None:
         seed = recipe.training.seed
         self._recipe, self._data, self._run, self._display = recipe, data, run, display
         self._batches = data.train_batches(recipe.training.batch_size, seed)
-        self._total_steps = len(self._batches) * recipe.training.epochs
+        self._score_test = score_test and "test" in data.store.split_names
+        self._total_steps = recipe.training.steps or len(self._batches) * recipe.training.epochs
+        self._epochs = math.ceil(self._total_steps / len(self._batches))  # the last may be cut short
         counts, points = data.train_counts(), len(data.train_rows)
         self._encoder = build_encoder(recipe.encoder, data, mix_seed(seed, 1))
         self._classifier = build_classifier(
@@ -76,12 +88,12 @@ class Trainer:
             points,
             recipe.classifier.loss,
         )
-        self._step = 0
+        self._step = self._texts = 0
         self._best = -math.inf
         self._train_seconds = 0.0
 
     def train(self) -> TrainingResult:
-        """Run all epochs, keep the best model, and score it.
+        """Run all steps, keep the best model, and score it.
 
         Raises:
             FaninError: the loss is no longer finite, or something could not be written; what was saved is kept.
@@ -90,9 +102,9 @@ class Trainer:
         torch.manual_seed(mix_seed(training.seed, 3))
         try:
             self._start()
-            for epoch in range(1, training.epochs + 1):
+            for epoch in range(1, self._epochs + 1):
                 self._train_epoch(epoch)
-                if epoch % training.evaluate_every == 0 or epoch == training.epochs:
+                if epoch % training.evaluate_every == 0 or epoch == self._epochs:
                     self._validate(epoch)
             return self._finish()
         finally:
@@ -114,9 +126,11 @@ class Trainer:
 
     def _train_epoch(self, epoch: int) -> None:
         self._encoder.train()
-        self._display.start(f"epoch {epoch}/{self._recipe.training.epochs}", self._batches.n_rows)
+        steps = self._total_steps - self._step  # of this epoch and all after it
+        rows_ahead = min(self._batches.n_rows, steps * self._recipe.training.batch_size)
+        self._display.start(f"epoch {epoch}/{self._epochs}", rows_ahead)
         started, total, rows = time.monotonic(), 0.0, 0
-        for batch in self._batches.epoch(epoch):
+        for batch in islice(self._batches.epoch(epoch), steps):
             loss = self._train_batch(batch)
             total, rows = total + loss * len(batch), rows + len(batch)
             self._display.advance(len(batch), f"loss {total / rows:.4f}")
@@ -124,6 +138,7 @@ class Trainer:
                 self._run.log("step", step=self._step, epoch=epoch, loss=loss)
         elapsed = time.monotonic() - started
         self._train_seconds += elapsed
+        self._texts += rows
         self._run.log("epoch", epoch=epoch, loss=total / rows, texts_per_second=rows / elapsed, peak_bytes=peak_bytes())
         self._display.say(f"epoch {epoch}: loss {total / rows:.4f}, {rows / elapsed:,.0f} texts/s")
 
@@ -171,18 +186,17 @@ class Trainer:
 
     def _finish(self) -> TrainingResult:
         model = load_model(self._run.model)
-        texts = self._batches.n_rows * self._recipe.training.epochs
         metrics: dict[str, Any] = {
             "validation": self._score(
                 "validation", model, self._data.validation_batches(), self._data.store.excluded(self._data.validation)
             ),
             "validation_source": self._data.validation_source,
             "train_seconds": round(self._train_seconds, 3),
-            "train_texts_per_second": round(texts / self._train_seconds, 1),
+            "train_texts_per_second": round(self._texts / self._train_seconds, 1),
             "classifier_bytes": sum(model.classifier.nbytes().values()),
             "model_bytes": folder_bytes(self._run.model),
         }
-        if "test" in self._data.store.split_names:
+        if self._score_test:
             barred = self._data.store.excluded("test")
             metrics["test"] = self._score("test", model, self._data.test_batches(), barred)
         metrics["peak_bytes"] = peak_bytes()
