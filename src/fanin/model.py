@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from fanin.classifier.interface import Classifier
     from fanin.encoders.interface import Encoder
     from fanin.encoders.tokenization import Tokenizer
+    from fanin.kernels.active_inputs import ActiveInputs
     from fanin.kernels.spec import Positives
     from fanin.labels.vocabulary import LabelVocabulary
 
@@ -37,8 +38,8 @@ class Prediction(NamedTuple):
     score: float
 
 
-def encode(encoder: Encoder, inputs: Iterable[NDArray[Any]]) -> Tensor:
-    """X (B, D) of a batch's arrays, such as ``Batch.inputs``."""
+def encode(encoder: Encoder, inputs: Iterable[NDArray[Any]]) -> Tensor | ActiveInputs:
+    """X (B, D), or its active columns, of a batch's arrays, such as ``Batch.inputs``."""
     return encoder(*map(torch.from_numpy, inputs))
 
 

@@ -36,7 +36,16 @@ _LABELS, _TOKENIZER = "labels.jsonl", "tokenizer"
 _CLASSIFIERS: dict[str, type[SparseLinear | DenseLinear]] = {"sparse": SparseLinear, "dense": DenseLinear}
 # What a description may say of each kind; other arguments of the constructors are not a file's to choose.
 _CLASSIFIER_SETTINGS = {
-    "sparse": {"in_features", "out_features", "fan_in", "group_size", "bias"},
+    "sparse": {
+        "in_features",
+        "out_features",
+        "fan_in",
+        "group_size",
+        "bias",
+        "cluster_size",
+        "cluster_inputs",
+        "ordered",
+    },
     "dense": {"in_features", "out_features", "bias"},
 }
 

@@ -62,8 +62,8 @@ class Classifier(nn.Module, ABC):
             weight: factor of the loss and all gradients (an auxiliary objective scales the main loss with it).
 
         Returns:
-            ``weight`` times the loss, summed over labels and averaged over the batch, and its gradient by x, (B, D), or by
-            the active columns, (B, A).
+            ``weight`` times the loss, summed over labels and averaged over the batch, and its gradient by x, (B, D), or
+            by the active columns, (B, A).
 
         Raises:
             ConfigError: shapes or dtypes do not fit, or a label id is out of range.
@@ -169,8 +169,8 @@ class Classifier(nn.Module, ABC):
             raise ConfigError(f"x is {values.dtype} and the weights are {self.weight.dtype}; convert one of them")
         if x.in_features != self.in_features or values.ndim != 2 or columns.shape != values.shape[1:]:
             raise ConfigError(
-                f"active inputs of shape {tuple(values.shape)} with {len(columns)} columns of {x.in_features}; this layer "
-                f"needs a value for each column, of {self.in_features}"
+                f"active inputs of shape {tuple(values.shape)} with {len(columns)} columns of {x.in_features}; this "
+                f"layer needs a value for each column, of {self.in_features}"
             )
         if columns.dtype != torch.int64 or bool((columns.diff() <= 0).any()):
             raise ConfigError("the active columns must be ascending int64, each once")

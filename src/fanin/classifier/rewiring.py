@@ -95,7 +95,9 @@ class RewiringSchedule:
         return Prune(self.fraction, floor + (self.threshold - floor) * factor)
 
 
-def rewire(classifier: SparseLinear, schedule: RewiringSchedule, step: int, seed: int) -> RewireReport | None:
+def rewire(
+    classifier: SparseLinear, schedule: RewiringSchedule, step: int, seed: int, inputs: int | None = None
+) -> RewireReport | None:
     """Rewire after ``step`` if the schedule says so.
 
     Args:
@@ -103,6 +105,7 @@ def rewire(classifier: SparseLinear, schedule: RewiringSchedule, step: int, seed
         schedule: when and how much.
         step: steps made so far.
         seed: of the run; every step draws from its own stream.
+        inputs: regrown connections read one of the first so many inputs; by default any.
 
     Returns:
         What changed, or None where it was not the time.
@@ -110,7 +113,7 @@ def rewire(classifier: SparseLinear, schedule: RewiringSchedule, step: int, seed
     prune = schedule.prune(step)
     if prune is None:
         return None
-    replaced = classifier.rewire(prune, mix_seed(seed, step))
+    replaced = classifier.rewire(prune, mix_seed(seed, step), inputs)
     total = int(replaced.sum())
     return RewireReport(
         step=step,

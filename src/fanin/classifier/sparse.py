@@ -158,21 +158,22 @@ class SparseLinear(Classifier):
             raise ConfigError("this layer has no bias to set")
         self.bias.copy_(bias if self.order is None else bias[self.order.outer.long()])
 
-    def rewire(self, prune: Prune, seed: int) -> Tensor:
+    def rewire(self, prune: Prune, seed: int, inputs: int | None = None) -> Tensor:
         """Prune the weakest connections and regrow as many at random (SET); weights and state there become zero.
 
         Args:
             prune: how many and which.
             seed: a fresh one for every rewiring.
+            inputs: regrown connections read one of the first so many inputs, at least F; by default any.
 
         Returns:
             How many connections each index set replaced, (ceil(L / G),) int32.
         """
-        layer = self._weights(self.index, self.in_features)
+        layer = self._weights(self.index, self.in_features if inputs is None else inputs)
         return self._backend().rewire(layer, self._moments or Moments(), prune, seed)
 
     def nbytes(self) -> dict[str, int]:
-        """Bytes of weights, index sets and bias, and of the clusters' vectors and the internal order where there are."""
+        """Bytes of weights, index sets, bias, and of the clusters' vectors and the internal order where there are."""
         parts = {"weight": self.weight.nbytes, "index": self.index.nbytes}
         if self.bias is not None:
             parts["bias"] = self.bias.nbytes

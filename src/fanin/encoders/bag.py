@@ -232,7 +232,7 @@ class BagEncoder(nn.Module):
         own = tokens < self.lexical_features
         tokens, bags = tokens[own], bags[own]
         weights = self._unit_weights(tokens, bags, len(learned)) * self.lexical_scale
-        active, places = tokens.unique(return_inverse=True)
+        active, places = torch.unique(tokens, return_inverse=True)
         lexical = learned.new_zeros(len(learned), len(active)).index_put_((bags, places), weights, accumulate=True)
         columns = torch.cat([torch.arange(self.learned_features, device=tokens.device), active + self.learned_features])
         return ActiveInputs(torch.cat([learned, lexical], dim=1), columns, self.out_features)

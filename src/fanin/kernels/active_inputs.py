@@ -54,5 +54,3 @@ class ActiveInputs(NamedTuple):
             return places[index.long()].to(index_dtype(A + 1))
         table = places.to(index_dtype(A + 1)).numpy()
         return torch.from_numpy(np.take(table, index.numpy(), mode="clip"))
-
-

@@ -61,6 +61,8 @@ def _build_bag(section: BagSection, vocabulary_size: int, seed: int) -> BagEncod
             block_width=section.block_width,
             dropout=section.dropout,
             token_dropout=section.token_dropout,
+            lexical_features=section.lexical_features,
+            lexical_scale=section.lexical_scale,
             seed=seed,
         )
 
@@ -88,35 +90,59 @@ def _schedules(section: AnyEncoderSection) -> dict[str, ScheduleSection]:
 
 
 def build_classifier(
-    section: AnyClassifierSection, in_features: int, train_counts: NDArray[np.int64], train_points: int, seed: int
+    section: AnyClassifierSection,
+    encoder: Encoder,
+    train_counts: NDArray[np.int64],
+    train_points: int,
+    seed: int,
+    order: torch.Tensor | None = None,
 ) -> Classifier:
     """The recipe's output layer.
 
     Args:
         section: its settings.
-        in_features: D.
+        encoder: gives its inputs.
         train_counts: (L,) training points of each label.
         train_points: N.
         seed: of weights and index sets.
+        order: (L,) the internal order of a sparse layer's labels, None for that of their numbers.
 
     Raises:
         MemoryPlanError: there is too little memory for it.
     """
-    L = len(train_counts)
+    in_features, L = encoder.out_features, len(train_counts)
+    prior = torch.from_numpy(_prior(section.loss, train_counts, train_points))
     classifier: Classifier
     if isinstance(section, SparseSection):
         with _enough_memory(f"a classifier of {L:,} labels", "classifier.fan_in"):
             classifier = SparseLinear(
-                in_features, L, section.fan_in, section.group_size, seed=seed, initial_scale=section.initial_scale
+                in_features,
+                L,
+                section.fan_in,
+                section.group_size,
+                cluster_size=section.cluster_size,
+                cluster_inputs=learned_features(encoder) if section.cluster_size else None,
+                ordered=order is not None,
+                seed=seed,
+                initial_scale=section.initial_scale,
             )
+        if classifier.order is not None and order is not None:
+            classifier.order.assign(order)
+        if section.prior_bias:
+            classifier.set_bias(prior)
     else:
         with _enough_memory(f"a classifier of {L:,} labels", "encoder.out_features, or set classifier.kind to sparse"):
             classifier = DenseLinear(in_features, L, seed=seed, initial_scale=section.initial_scale)
-    if section.prior_bias:
-        with torch.no_grad():
+        if section.prior_bias:
             assert classifier.bias is not None
-            classifier.bias.copy_(torch.from_numpy(_prior(section.loss, train_counts, train_points)))
+            with torch.no_grad():
+                classifier.bias.copy_(prior)
     return classifier
+
+
+def learned_features(encoder: Encoder) -> int:
+    """How many features of x are learned; lexical ones follow them."""
+    return encoder.learned_features if isinstance(encoder, BagEncoder) else encoder.out_features
 
 
 @contextmanager

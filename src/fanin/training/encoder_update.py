@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from fanin.kernels.active_inputs import ActiveInputs
 from fanin.training.schedule import learning_rate
 
 if TYPE_CHECKING:
@@ -52,10 +53,11 @@ class EncoderUpdate:
         # Frozen features may leave nothing to train here.
         self._optimizer = torch.optim.AdamW(groups, lr=0.0, foreach=True) if groups else None
 
-    def backward(self, x: torch.Tensor, dx: torch.Tensor) -> None:
+    def backward(self, x: torch.Tensor | ActiveInputs, dx: torch.Tensor) -> None:
         """Give the gradient of a batch's vectors to the encoder; nothing where all of it is frozen."""
-        if x.requires_grad:
-            torch.autograd.backward(x, dx)
+        values = x.values if isinstance(x, ActiveInputs) else x
+        if values.requires_grad:
+            torch.autograd.backward(values, dx)
 
     def step(self, step: int) -> None:
         """Clip the whole gradient, then update the dense parameters and the table.

@@ -82,6 +82,8 @@ class BagSection(EncoderSection):
     Attributes:
         out_features: D.
         rarity_weights: weigh tokens by inverse document frequency instead of equally.
+        lexical_features: so many of the first tokens are also inputs of the classifier, each by itself.
+        lexical_scale: Euclidean norm of a text's lexical features.
         table: schedule of the embedding table.
     """
 
@@ -93,6 +95,8 @@ class BagSection(EncoderSection):
     block_width: Count = 1024
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.3
     token_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    lexical_features: CountOrZero = 0
+    lexical_scale: Positive = 4.0
     table: ScheduleSection = ScheduleSection(learning_rate=5e-3)
 
 
@@ -233,17 +237,24 @@ class SparseSection(ClassifierSection):
     Attributes:
         fan_in: F, inputs a label reads.
         group_size: G, labels that share an index set.
-        start: "random" index sets, or "centroids": the inputs and weights that tell a label's texts from the average
-            in the untrained encoder's space (:mod:`fanin.training.warm_start`).
-        centroid_gain: what a label's own texts score above the average text at a start from centroids.
-        rewiring: SET rewiring, or null.
+        cluster_size: labels that share a dense vector over the learned features; 0 for none
+            (:class:`fanin.classifier.cluster_weights.ClusterWeights`).
+        related_labels: groups and clusters hold related labels (:mod:`fanin.training.label_order`), else neighbours by
+            number.
+        start: "random" index sets; "centroids": the inputs and weights that tell a label's texts from the average
+            in the untrained encoder's space (:mod:`fanin.training.warm_start`); or "tokens": the lexical features that
+            mark a label's texts (:mod:`fanin.training.token_start`).
+        start_gain: what a label's own texts score above the average text at such a start.
+        rewiring: SET rewiring, or null. Regrown connections read learned features.
     """
 
     kind: Literal["sparse"] = "sparse"
     fan_in: Count = 32
     group_size: Count = 1
-    start: Literal["random", "centroids"] = "random"
-    centroid_gain: Positive = 6.0
+    cluster_size: CountOrZero = 0
+    related_labels: bool = True
+    start: Literal["random", "centroids", "tokens"] = "random"
+    start_gain: Positive = 6.0
     rewiring: RewiringSection | None = RewiringSection()
 
 
@@ -316,6 +327,14 @@ class Recipe(Section):
             raise ValueError(
                 f"classifier.fan_in is {classifier.fan_in} and encoder.out_features only {D}: a label cannot read more "
                 "inputs than there are; lower the one or raise the other"
+            )
+        lexical = self.encoder.lexical_features if isinstance(self.encoder, BagSection) else 0
+        start = classifier.start if isinstance(classifier, SparseSection) else "random"
+        if start == "tokens" and not lexical:
+            raise ValueError("classifier.start tokens reads lexical features; set encoder.lexical_features above 0")
+        if start == "centroids" and lexical:
+            raise ValueError(
+                "classifier.start centroids knows learned features only; with encoder.lexical_features set it to tokens"
             )
         if not isinstance(self.encoder, BagSection) and self.tokenizer != TokenizerSection():
             raise ValueError(

@@ -12,16 +12,26 @@ import torch
 
 from fanin.classifier.rewiring import rewire
 from fanin.classifier.sparse import SparseLinear
+from fanin.data.store import TokenizedSplit
+from fanin.encoders.bag import BagEncoder
 from fanin.errors import FaninError
 from fanin.kernels.drawing import mix_seed
 from fanin.kernels.spec import Positives
 from fanin.model import TextModel, encode
 from fanin.model_files import folder_bytes, load_model, save_model
-from fanin.training.assemble import build_classifier, build_encoder, build_encoder_update, build_rewiring
+from fanin.training.assemble import (
+    build_classifier,
+    build_encoder,
+    build_encoder_update,
+    build_rewiring,
+    learned_features,
+)
+from fanin.training.label_order import related_order
 from fanin.training.process_memory import peak_bytes
 from fanin.training.recipe import SparseSection
 from fanin.training.schedule import learning_rate
 from fanin.training.scoring import score_split
+from fanin.training.token_start import start_from_tokens
 from fanin.training.warm_start import start_from_centroids
 
 if TYPE_CHECKING:
@@ -74,9 +84,10 @@ class Trainer:
         self._epochs = math.ceil(self._total_steps / len(self._batches))  # the last may be cut short
         counts, points = data.train_counts(), len(data.train_rows)
         self._encoder = build_encoder(recipe.encoder, data, mix_seed(seed, 1))
-        self._classifier = build_classifier(
-            recipe.classifier, self._encoder.out_features, counts, points, mix_seed(seed, 2)
-        )
+        started = time.monotonic()
+        order = self._label_order(mix_seed(seed, 4))
+        self._train_seconds = time.monotonic() - started
+        self._classifier = build_classifier(recipe.classifier, self._encoder, counts, points, mix_seed(seed, 2), order)
         self._rewiring = build_rewiring(recipe, self._total_steps)
         self._encoder_update = build_encoder_update(recipe.encoder, self._encoder, self._total_steps)
         self._model = TextModel(
@@ -90,7 +101,6 @@ class Trainer:
         )
         self._step = self._texts = 0
         self._best = -math.inf
-        self._train_seconds = 0.0
 
     def train(self) -> TrainingResult:
         """Run all steps, keep the best model, and score it.
@@ -110,19 +120,34 @@ class Trainer:
         finally:
             self._display.close()
 
+    def _label_order(self, seed: int) -> torch.Tensor | None:
+        """The order in which related labels lie together, if the recipe has groups or clusters of them."""
+        section = self._recipe.classifier
+        if not isinstance(section, SparseSection) or not section.related_labels:
+            return None
+        runs = [size for size in (section.group_size, section.cluster_size) if size > 1]
+        if not runs:
+            return None
+        self._display.say("clustering labels")
+        return related_order(self._data, self._encoder, min(runs), seed)
+
     def _start(self) -> None:
-        """Set the classifier's connections from label centroids if the recipe says so; it counts as training time."""
+        """Set the classifier's first connections from the labels' texts if the recipe says so; that is training too."""
         section = self._recipe.classifier
         if not isinstance(section, SparseSection) or section.start == "random":
             return
         assert isinstance(self._classifier, SparseLinear)
         started = time.monotonic()
-        train = self._data.store.split("train")
-        start_from_centroids(
-            self._classifier, self._encoder, train, self._data.train_rows, section.centroid_gain, self._display
-        )
+        train, rows, gain = self._data.store.split("train"), self._data.train_rows, section.start_gain
+        if section.start == "centroids":
+            start_from_centroids(self._classifier, self._encoder, train, rows, gain, self._display)
+        else:
+            assert isinstance(self._encoder, BagEncoder)
+            assert isinstance(train, TokenizedSplit)
+            seed = mix_seed(self._recipe.training.seed, 5)
+            start_from_tokens(self._classifier, self._encoder, train, rows, gain, seed, self._display)
         self._train_seconds += time.monotonic() - started
-        self._run.log("centroids", peak_bytes=peak_bytes())
+        self._run.log("start", peak_bytes=peak_bytes())
 
     def _train_epoch(self, epoch: int) -> None:
         self._encoder.train()
@@ -158,7 +183,13 @@ class Trainer:
         self._encoder_update.backward(x, dx)
         self._encoder_update.step(self._step)
         if self._rewiring is not None and isinstance(self._classifier, SparseLinear):
-            report = rewire(self._classifier, self._rewiring, self._step, self._recipe.training.seed)
+            report = rewire(
+                self._classifier,
+                self._rewiring,
+                self._step,
+                self._recipe.training.seed,
+                learned_features(self._encoder),
+            )
             if report is not None:
                 self._run.log("rewire", **report.as_dict())
         return loss

@@ -9,6 +9,7 @@ import torch
 
 from fanin.classifier.centroids import centroid_connections
 from fanin.data.batches import Batches
+from fanin.kernels.active_inputs import ActiveInputs
 from fanin.model import encode
 
 if TYPE_CHECKING:
@@ -93,4 +94,6 @@ def _label_sums(
 
 def _encoded(encoder: Encoder, split: Split, rows: NDArray[np.int64]) -> Iterator[tuple[torch.Tensor, Batch]]:
     for batch in Batches(split, _BATCH, shuffle=False, rows=rows).epoch():
-        yield encode(encoder, batch.inputs), batch
+        x = encode(encoder, batch.inputs)
+        assert not isinstance(x, ActiveInputs), "the recipe is checked for it"
+        yield x, batch

@@ -1,0 +1,63 @@
+"""A start in which every label reads the tokens that mark its texts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from scipy import sparse
+
+from fanin.data.batches import gather_rows
+from fanin.kernels.drawing import draw_subset
+from fanin.labels.strongest_tokens import marking_tokens, text_rows
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from fanin.classifier.sparse import SparseLinear
+    from fanin.data.store import TokenizedSplit
+    from fanin.encoders.bag import BagEncoder
+    from fanin.training.progress import ProgressDisplay
+
+
+@torch.no_grad()
+def start_from_tokens(
+    classifier: SparseLinear,
+    encoder: BagEncoder,
+    split: TokenizedSplit,
+    rows: NDArray[np.int64],
+    gain: float,
+    seed: int,
+    display: ProgressDisplay,
+) -> None:
+    """Set index sets and weights by :func:`fanin.labels.strongest_tokens.marking_tokens`, on the lexical features.
+
+    What a label's texts leave free of its index set reads random learned features, with weights of zero.
+
+    Args:
+        classifier: changed in place; the biases stay.
+        encoder: with lexical features; not changed.
+        split: the training texts.
+        rows: (n,) the rows trained on.
+        gain: score of a text that holds just the marking tokens of a label, above the label's bias.
+        seed: of the random features.
+        display: told of the progress.
+    """
+    assert encoder.lexical_features, "the recipe is checked for it"
+    L, F, G = classifier.out_features, classifier.fan_in, classifier.group_size
+    display.start("marking tokens", L)
+    tokens, offsets = split.inputs(rows)
+    texts = text_rows(tokens, offsets, encoder.token_weights[: encoder.lexical_features].numpy())
+    indices, indptr = gather_rows(split.labels, split.labels_indptr, rows)
+    ones = np.ones(len(indices), np.float32)
+    positives = sparse.csr_array((ones, indices, indptr), shape=(len(rows), L)).T.tocsr()
+    order = np.arange(L) if classifier.order is None else classifier.order.outer.numpy().astype(np.int64)
+    for start, found in marking_tokens(texts, positives, order, F, G):
+        sets = np.arange(start // G, start // G + len(found.tokens))
+        spare = draw_subset(seed, sets, np.full(len(sets), F), encoder.learned_features)
+        inputs = np.where(found.tokens >= 0, found.tokens + encoder.learned_features, spare)
+        classifier.index[sets[0] : sets[-1] + 1] = torch.from_numpy(inputs).to(classifier.index.dtype)
+        weights = torch.from_numpy(found.weights) * (gain / encoder.lexical_scale)
+        classifier.weight[start : start + len(weights)] = weights
+        display.advance(len(weights))
