@@ -79,6 +79,15 @@ def backend(request):
 
 
 @pytest.fixture(scope="module")
+def poisoned_memory():
+    """Memory that torch hands out uninitialised holds NaN, so that an output place left unwritten shows."""
+    torch.set_deterministic_debug_mode("error")
+    assert torch.empty(3).isnan().all()
+    yield
+    torch.set_deterministic_debug_mode("default")
+
+
+@pytest.fixture(scope="module")
 def backend_name(request):
     """The name of every backend, for layers that are told which to use."""
     if request.param == "cpu":

@@ -3,8 +3,9 @@
 import pytest
 import torch
 
+from fanin.classifier.sparse import SparseLinear
 from fanin.classifier.topology import check_index, check_shape, set_count
-from fanin.errors import CheckpointError
+from fanin.errors import CheckpointError, ConfigError
 
 
 @pytest.mark.parametrize(
@@ -14,9 +15,13 @@ def test_the_last_group_may_be_short(labels, group_size, sets):
     assert set_count(labels, group_size) == sets
 
 
-def test_possible_shapes_pass():
-    check_shape(16, 1, 1)
-    check_shape(16, 16, 1000)
+@pytest.mark.parametrize("group_size", [1, 1000])
+def test_the_border_of_the_possible(group_size):
+    for fan_in in (1, 16):
+        assert SparseLinear(16, 20, fan_in, group_size)(torch.ones(2, 16)).shape == (2, 20)
+    for fan_in in (0, 17):
+        with pytest.raises(ConfigError, match=f"fan_in={fan_in} must lie between 1 and the number of inputs, 16"):
+            check_shape(16, fan_in, group_size)
 
 
 def test_a_bad_set_far_down_is_named():

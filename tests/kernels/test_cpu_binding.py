@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from fanin.errors import BackendError
-from fanin.kernels.spec import SGD, AdamW, Loss, Moments, Positives, SparseWeights
+from fanin.kernels.spec import SGD, AdamW, Loss, Moments, Positives, SharedScores, SparseWeights
 
 L, D, F, B = 12, 9, 3, 4
 NO_POSITIVES = Positives(torch.zeros(B + 1, dtype=torch.int64), torch.zeros(0, dtype=torch.int64))
@@ -26,10 +26,10 @@ def layer(core):
     return SparseWeights(torch.randn(L, F), core.draw_index(L, F, D, 1), torch.zeros(L), 1, D)
 
 
-def _step(core, layer, x=None, positives=NO_POSITIVES, update=None, moments=None):
+def _step(core, layer, x=None, positives=NO_POSITIVES, update=None, moments=None, shared=None):
     x = torch.zeros(B, D) if x is None else x
     update, moments = update or SGD(0.1), moments or Moments()
-    return core.train_step(layer, moments, x, positives, loss=Loss.BCE, update=update, step=1, scale=1.0)
+    return core.train_step(layer, moments, x, positives, loss=Loss.BCE, update=update, step=1, scale=1.0, shared=shared)
 
 
 def _operations(core, layer, x):
@@ -102,6 +102,29 @@ def test_positives_of_the_wrong_kind(core, layer, indptr, labels, message):
 def test_positives_of_the_wrong_dtype(core, layer):
     with pytest.raises(BackendError, match="positives as contiguous int64"):
         _step(core, layer, positives=Positives(NO_POSITIVES.indptr.int(), NO_POSITIVES.indices))
+
+
+@pytest.mark.parametrize(
+    ("scores", "cluster_size", "message"),
+    [
+        (torch.zeros(B, 3), 4, r"shape \(4, 3\); 12 labels in clusters of 4 and 4 rows need \(K, B\) = \(3, 4\)"),
+        (torch.zeros(3, B), 6, r"need \(K, B\) = \(2, 4\)"),
+        (torch.zeros(2, B - 1), 6, r"need \(K, B\) = \(2, 4\)"),
+        (torch.zeros(B, 3).T, 4, "the shared scores as contiguous"),
+        (torch.zeros(3, B, dtype=torch.float64), 4, "float64"),
+        (torch.zeros(1, B), 0, "cluster_size is 0"),
+    ],
+)
+def test_shared_scores_of_the_wrong_kind(core, layer, scores, cluster_size, message):
+    x, shared = torch.zeros(B, D), SharedScores(scores, cluster_size)
+    operations = [
+        lambda: core.forward(layer, x, shared),
+        lambda: core.topk(layer, x, 2, None, shared),
+        lambda: _step(core, layer, x, shared=shared),
+    ]
+    for operation in operations:
+        with pytest.raises(BackendError, match=message):
+            operation()
 
 
 @pytest.mark.parametrize("update", [SGD(0.1), SGD(0.1, momentum=0.9), AdamW(0.1)])

@@ -38,9 +38,9 @@ def test_arithmetic(compiled_core, name):
 
     if CpuBackend().instruction_set == name:
         pytest.skip("this process runs on it, so the rest of the suite tests it")
-    suite = str(Path(__file__).with_name("test_backends.py"))
+    suites = [str(Path(__file__).with_name(file)) for file in ("test_backends.py", "test_backends_shared.py")]
     done = _suite(
-        name, suite, "-k", f"cpu-1-thread and ({ARITHMETIC}) and not ({WIDE})", "-p", "no:cacheprovider", "-x"
+        name, *suites, "-k", f"cpu-1-thread and ({ARITHMETIC}) and not ({WIDE})", "-p", "no:cacheprovider", "-x"
     )
     if "not supported by this processor" in done.stderr:
         pytest.skip(done.stderr.strip())
