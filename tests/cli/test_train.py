@@ -53,6 +53,14 @@ def test_without_a_test_split_validation_is_shown(tiny, tmp_path, invoke):
     assert "1 validation texts" in outcome.out
 
 
+def test_the_test_split_is_left_alone_on_request(drinks, tiny, tmp_path, invoke):
+    outcome = invoke("train", drinks, "--out", tmp_path / "run", *tiny, "--no-test")
+    assert outcome.code == 0, outcome.err
+    assert "validation texts" in outcome.out
+    assert "test texts" not in outcome.out
+    assert "test" not in json.loads((tmp_path / "run" / "metrics.json").read_text(encoding="utf-8"))
+
+
 def test_what_ctrl_c_keeps_is_said(drinks, tiny, tmp_path, invoke, monkeypatch):
     whole_epoch = Trainer._train_epoch
 
@@ -137,6 +145,6 @@ def test_a_finished_run_is_not_overwritten(drinks, trained, tiny, invoke):
 def test_every_option_is_in_the_help(invoke):
     outcome = invoke("train", "--help")
     assert outcome.code == 0
-    for part in ("--recipe", "--out", "--set", "--json", "--quiet", "[default: default]", "[required]"):
+    for part in ("--recipe", "--out", "--set", "--no-test", "--json", "--quiet", "[default: default]", "[required]"):
         assert part in " ".join(outcome.out.split())
     assert command.train.__doc__.splitlines()[0] in outcome.out

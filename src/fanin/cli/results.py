@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as json_format
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,11 +21,13 @@ def compare_results(
 ) -> None:
     """Compare finished runs in one table.
 
-    A row each: P@k, PSP@k, classifier size, peak memory, and seconds of training.
+    A row each: P@k, PSP@k, classifier size, peak memory, and seconds of training. The scores are of the test split, or
+    of the validation rows where one of the runs has left the test split alone.
     """
-    found = {run: _read_metrics(run) for run in runs}
-    # Scores of different splits do not belong into one column.
-    split = "test" if all("test" in metrics for metrics in found.values()) else "validation"
+    from fanin.report.finished_runs import common_split, read_metrics
+
+    found = {run: read_metrics(run) for run in runs}
+    split = common_split(found.values())
     rows = [{"run": str(run), "split": split, **_row(run, metrics, split)} for run, metrics in found.items()]
     if json:
         write_json(rows)
@@ -34,23 +35,6 @@ def compare_results(
     header = ["run", *_SCORES, "classifier", "peak memory", "training"]
     write_table(header, [_cells(row) for row in rows])
     write_table(None, [(f"scores in %, {split} split",)])
-
-
-def _read_metrics(run: Path) -> dict[str, Any]:
-    from fanin.training.run_folder import METRICS
-
-    path = run / METRICS
-    try:
-        metrics = json_format.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise CheckpointError(
-            f"{path}: cannot be read ({error.strerror}); give the run folder of a finished training"
-        ) from error
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path}: damaged, not JSON ({error}); copy the run folder again") from error
-    if not isinstance(metrics, dict) or "validation" not in metrics:
-        raise CheckpointError(f"{path}: does not hold the metrics of a run; give the run folder of a finished training")
-    return metrics
 
 
 def _row(run: Path, metrics: dict[str, Any], split: str) -> dict[str, float | None]:

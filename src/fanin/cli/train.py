@@ -28,6 +28,9 @@ def train(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Change a setting, such as classifier.fan_in=64. Repeatable."),
     ] = None,
+    no_test: Annotated[
+        bool, typer.Option("--no-test", help="Leave the test split unscored, as tuning must; validation scores remain.")
+    ] = False,
     json: Json = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,
 ) -> None:
@@ -47,7 +50,7 @@ def train(
     try:
         with _removed_on_failure(run, folder_is_ours):
             prepared = prepare(dataset, chosen, None, tokenising_progress(display))
-            trainer = Trainer(chosen, prepared, run, display)
+            trainer = Trainer(chosen, prepared, run, display, score_test=not no_test)
         metrics = trainer.train().metrics
     except KeyboardInterrupt:
         display.close()
