@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from fanin.data.feature_rows import DenseFeatures, SparseFeatures
     from fanin.data.label_rows import LabelRows
     from fanin.labels.vocabulary import LabelVocabulary
 
@@ -20,14 +21,14 @@ SPLITS = ("train", "dev", "test")
 
 
 class Dataset(ABC):
-    """Texts and their relevant labels, read from files as they are asked for.
+    """Texts, or features in their place, and the relevant labels, read from files as they are asked for.
 
     Opening looks at file names only. Labels are read at the first call that needs them and kept (integers only);
     texts are streamed anew by every call.
 
     Attributes:
         path: the folder or file it was opened from.
-        files: every file whose content belongs to the data set, in a fixed order.
+        files: every file of texts and labels, in a fixed order.
         split_names: the splits there are, in the order train, dev, test.
     """
 
@@ -44,8 +45,18 @@ class Dataset(ABC):
         """Stream the texts of a split in order; each call starts again.
 
         Raises:
-            DataError: there is no such split, or a file is unreadable or malformed (found as the stream gets there).
+            DataError: there is no such split, the data set holds no texts, or a file is unreadable or malformed (found
+                as the stream gets there).
         """
+
+    def features(self, split: str) -> DenseFeatures | SparseFeatures:
+        """The features of the texts of a split, dense ones memory-mapped.
+
+        Raises:
+            DataError: there is no such split, the data set holds no features, or a file is unreadable or malformed.
+        """
+        self.check_split(split)
+        raise DataError(f"{self.path}: holds no features; encoder.kind features needs them (docs/formats.md)")
 
     def positives(self, split: str) -> LabelRows:
         """The relevant labels of each text of a split, by outer id.

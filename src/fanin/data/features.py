@@ -11,6 +11,7 @@ import numpy as np
 from fanin.errors import DataError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -69,6 +70,18 @@ def open_features(path: Path) -> NDArray[np.floating[Any]]:
     return features
 
 
+def check_finite(features: NDArray[np.floating[Any]], source: str) -> Iterator[int]:
+    """Read features (N, D) block by block, and tell after each how many rows were read.
+
+    Raises:
+        DataError: a value is NaN or infinite as float32; the message names ``source``, row and column.
+    """
+    done = 0
+    for block in _finite_blocks(features, source):
+        done += len(block)
+        yield done
+
+
 def describe_features(path: Path) -> FeatureStatistics:
     """Read a whole feature file, block by block, and check that every value is finite.
 
@@ -78,15 +91,23 @@ def describe_features(path: Path) -> FeatureStatistics:
     features = open_features(path)
     N, D = features.shape
     zero_rows, norms, smallest, largest = 0, 0.0, np.inf, -np.inf
-    step = max(1, _BLOCK_VALUES // D)
-    for start in range(0, N, step):
-        block = np.asarray(features[start : start + step], dtype=np.float64)  # (n, D)
-        bad = ~np.isfinite(block)
-        if bad.any():
-            row, column = np.argwhere(bad)[0]
-            where = f"{path}, row {start + row}, column {column}"
-            raise DataError(f"{where}: the value is {block[row, column]}; features must be finite")
+    for block in _finite_blocks(features, str(path)):
         zero_rows += int((block == 0).all(axis=1).sum())
         norms += float(np.linalg.norm(block, axis=1).sum())
         smallest, largest = min(smallest, float(block.min())), max(largest, float(block.max()))
     return FeatureStatistics(N, D, str(features.dtype), zero_rows, smallest, largest, norms / N)
+
+
+def _finite_blocks(features: NDArray[np.floating[Any]], source: str) -> Iterator[NDArray[np.float64]]:
+    """Blocks (n, D) of rows as float64."""
+    step = max(1, _BLOCK_VALUES // features.shape[1])
+    for start in range(0, len(features), step):
+        block = np.asarray(features[start : start + step], dtype=np.float64)
+        bad = ~(np.abs(block) <= np.finfo(np.float32).max)
+        if bad.any():
+            row, column = np.argwhere(bad)[0]
+            raise DataError(
+                f"{source}, row {start + row}, column {column}: the value is {block[row, column]}; features must be "
+                "finite, as float32 too"
+            )
+        yield block

@@ -5,15 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fanin.data.bag_of_words import BAG_OF_WORDS_FILES, BagOfWordsDataset
 from fanin.data.json_lines import JsonLinesDataset
-from fanin.data.raw_text import OPTIONAL_FILES, REQUIRED_FILES, RawTextDataset
+from fanin.data.raw_text import FEATURE_FILES, OPTIONAL_FILES, REQUIRED_FILES, RawTextDataset
 from fanin.errors import DataError
 
 if TYPE_CHECKING:
     from fanin.data.dataset import Dataset
 
 _LOOKED_FOR = (
-    f"a raw-text folder ({', '.join(REQUIRED_FILES)}), a folder with train.jsonl and test.jsonl, or a .jsonl file"
+    f"a raw-text folder ({', '.join(REQUIRED_FILES)}), a folder with train.jsonl and test.jsonl, a .jsonl file, or a "
+    f"folder with {' and '.join(BAG_OF_WORDS_FILES)} in the Extreme Classification Repository's bag-of-words format"
 )
 
 
@@ -23,7 +25,8 @@ def open_dataset(path: Path | str) -> Dataset:
     Files are only looked for here; their content is read, and its faults found, by the calls on the data set.
 
     Args:
-        path: a raw-text folder, a folder of JSON-lines files, or one ``.jsonl`` file (a training set alone).
+        path: a raw-text folder, a folder of JSON-lines files or of two bag-of-words files, or one ``.jsonl`` file (a
+            training set alone).
 
     Raises:
         DataError: nothing is there, it is of no known format, or files of its format are missing.
@@ -34,7 +37,9 @@ def open_dataset(path: Path | str) -> Dataset:
             names = sorted(entry.name for entry in path.iterdir())
         except OSError as error:
             raise DataError(f"{path}: cannot be listed ({error.strerror}); check the permissions") from error
-        if any(name in (*REQUIRED_FILES, *OPTIONAL_FILES) for name in names):
+        if all(name in names for name in BAG_OF_WORDS_FILES):
+            return BagOfWordsDataset(path)
+        if any(name in (*REQUIRED_FILES, *OPTIONAL_FILES, *FEATURE_FILES) for name in names):
             return RawTextDataset(path)
         if any(name in ("train.jsonl", "dev.jsonl", "test.jsonl") for name in names):
             return JsonLinesDataset(path)

@@ -79,7 +79,7 @@ def read_header(path: Path) -> tuple[int, int]:
     if match is None:
         what = f'expected the header "rows columns", found {describe_token(line)}'
         if _THREE_NUMBERS.fullmatch(line):
-            what += " (the header of a bag-of-words file, which holds no texts)"
+            what += " (the header of a bag-of-words file; name it train.txt or test.txt)"
         raise DataError(f"{path}, line 1: {what}; write the number of texts and of labels there")
     rows, columns = int(match[1]), int(match[2])
     if columns > MAX_COLUMNS:
@@ -99,16 +99,16 @@ def read_label_rows(path: Path) -> LabelRows:
     n_rows, columns = read_header(path)
     parts = []
     seen = 0
-    for first_line, block in _blocks_after_header(path):
+    for first_line, block in blocks_after_header(path):
         lines = block.count(b"\n")
         if seen + lines > n_rows:
-            raise _row_mismatch(path, n_rows, f"more lines than that, from line {n_rows + 2} on")
+            raise row_mismatch(path, n_rows, f"more lines than that, from line {n_rows + 2} on")
         tokens = scan(path, first_line, block, columns)
-        relevant = tokens.positive
+        relevant = tokens.value > 0
         parts.append(make_label_rows(tokens.line[relevant], tokens.number[relevant], lines, columns))
         seen += lines
     if seen < n_rows:
-        raise _row_mismatch(path, n_rows, f"only {seen} lines behind it")
+        raise row_mismatch(path, n_rows, f"only {seen} lines behind it")
     return _join(parts, columns)
 
 
@@ -136,7 +136,8 @@ def read_pairs(path: Path, n_rows: int, columns: int) -> LabelRows:
     return make_label_rows(np.concatenate(rows), np.concatenate(labels), n_rows, columns)
 
 
-def _blocks_after_header(path: Path) -> Iterator[tuple[int, bytes]]:
+def blocks_after_header(path: Path) -> Iterator[tuple[int, bytes]]:
+    """As :func:`fanin.data.lines.read_blocks`, from line 2 on."""
     for first_line, block in read_blocks(path):
         if first_line > 1:
             yield first_line, block
@@ -146,7 +147,8 @@ def _blocks_after_header(path: Path) -> Iterator[tuple[int, bytes]]:
             yield 2, rest
 
 
-def _row_mismatch(path: Path, promised: int, found: str) -> DataError:
+def row_mismatch(path: Path, promised: int, found: str) -> DataError:
+    """What to raise where a header and its file disagree; ``found`` says what there is."""
     return DataError(
         f"{path}, line 1: the header promises {promised} rows, but there are {found}; "
         "correct the header, or complete the file (a text without labels is an empty line)"

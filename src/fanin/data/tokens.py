@@ -27,7 +27,7 @@ class Tokens(NamedTuple):
 
     line: NDArray[np.int64]  # (P,) from 0, within the block
     number: NDArray[np.int64]  # (P,) the part in front of the colon
-    positive: NDArray[np.bool_]  # (P,) whether the value is above 0; a token without a value counts as 1
+    value: NDArray[np.float64]  # (P,) the part behind it, 1 where there is none
 
 
 class _Places(NamedTuple):
@@ -38,7 +38,16 @@ class _Places(NamedTuple):
     end: NDArray[np.int64]
 
 
-def scan(path: Path, first_line: int, block: bytes, limit: int, *, with_values: bool = True) -> Tokens:
+def scan(
+    path: Path,
+    first_line: int,
+    block: bytes,
+    limit: int,
+    *,
+    with_values: bool = True,
+    signed: bool = False,
+    name: str = "label",
+) -> Tokens:
     """Parse every token of a block.
 
     Args:
@@ -47,6 +56,8 @@ def scan(path: Path, first_line: int, block: bytes, limit: int, *, with_values: 
         block: whole lines, each ended by a line feed; tokens are parted by spaces and tabs.
         limit: numbers must be below it.
         with_values: whether ``:value`` may follow a number.
+        signed: whether values may be negative.
+        name: what the numbers are, for errors.
 
     Raises:
         DataError: the first token in the block that is malformed or out of range.
@@ -56,15 +67,17 @@ def scan(path: Path, first_line: int, block: bytes, limit: int, *, with_values: 
     number, malformed = _numbers(data, places)
     has_value = places.split < places.end
     value, not_finite = _values(data, block, places, has_value) if with_values else (np.ones(len(number)), has_value)
-    bad = malformed | (number >= limit) | not_finite | ~(value >= 0)
+    bad = malformed | (number >= limit) | not_finite
+    if not signed:
+        bad |= value < 0
     newlines = np.flatnonzero(data == _NEWLINE)
     line = np.searchsorted(newlines, places.start)
     if bad.any():
         i = int(np.flatnonzero(bad)[0])
         token = block[places.start[i] : places.end[i]]
-        fault = _fault(token, limit, malformed=bool(malformed[i]), with_values=with_values)
+        fault = _fault(token, limit, name, malformed=bool(malformed[i]), with_values=with_values)
         raise DataError(f"{path}, line {first_line + int(line[i])}: {fault}")
-    return Tokens(line.astype(np.int64), number, value > 0)
+    return Tokens(line.astype(np.int64), number, value)
 
 
 def describe_token(token: bytes) -> str:
@@ -122,19 +135,20 @@ def _parse_value(text: bytes) -> float:
     return float(text) if _VALUE.fullmatch(text) else math.nan
 
 
-def _fault(token: bytes, limit: int, *, malformed: bool, with_values: bool) -> str:
+def _fault(token: bytes, limit: int, name: str, *, malformed: bool, with_values: bool) -> str:
     shown = describe_token(token)
     number, colon, value = token.partition(b":")
     if not with_values and colon:
         return f'expected "row label" without values, found {shown}'
     if malformed:
         negative = number[:1] == b"-" and number[1:].isdigit()
-        what = "the id is negative" if negative else 'expected "label:value" or "label" with a whole number as label'
+        expected = f'expected "{name}:value" or "{name}" with a whole number as {name}'
+        what = "the id is negative" if negative else expected
         return f"{what}, found {shown}; ids count from 0"
     if int(number) >= limit:
         return f"id {int(number)} is not below {limit}, the number of columns; ids count from 0"
     if _NOT_FINITE.fullmatch(value) or (_VALUE.fullmatch(value) and not math.isfinite(float(value))):
-        return f"the value in {shown} is not finite; give a number of at least 0 or leave the value out"
+        return f"the value in {shown} is not finite; give a finite number or leave the value out"
     if _VALUE.fullmatch(value):
         return f"the value in {shown} is negative; give a number of at least 0 or leave the value out"
-    return f"the value in {shown} is not a number; give a number of at least 0 or leave the value out"
+    return f"the value in {shown} is not a number; give one or leave the value out"

@@ -1,0 +1,99 @@
+"""Features of texts in place of their tokens: dense or sparse rows, and a split of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fanin.data.batches import gather_rows
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class DenseFeatures:
+    """A vector a text.
+
+    Attributes:
+        values: (N, D0) float16, float32 or float64; may be memory-mapped.
+    """
+
+    values: NDArray[np.floating[Any]]
+
+    def __len__(self) -> int:
+        """N, the number of rows."""
+        return len(self.values)
+
+    @property
+    def columns(self) -> int:
+        """D0, the number of features."""
+        return int(self.values.shape[1])
+
+    def lengths(self) -> NDArray[np.int64]:
+        """(N,) D0 everywhere."""
+        return np.full(len(self), self.columns)
+
+    def inputs(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.float32]]:
+        """The vectors (B, D0) float32 of some rows."""
+        return (np.ascontiguousarray(self.values[rows], dtype=np.float32),)
+
+
+@dataclass(frozen=True)
+class SparseFeatures:
+    """A bag of features a text, as CSR; row i owns ``indices[indptr[i]:indptr[i + 1]]`` and their values.
+
+    Attributes:
+        indptr: (N + 1,) int64.
+        indices: (Z,) int32 in [0, columns).
+        values: (Z,) float32.
+        columns: D0, the number of features.
+    """
+
+    indptr: NDArray[np.int64]
+    indices: NDArray[np.int32]
+    values: NDArray[np.float32]
+    columns: int
+
+    def __len__(self) -> int:
+        """N, the number of rows."""
+        return len(self.indptr) - 1
+
+    def lengths(self) -> NDArray[np.int64]:
+        """(N,) the number of features of each row."""
+        return np.diff(self.indptr)
+
+    def inputs(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
+        """Features (Z,), offsets (B + 1,) and values (Z,) of some rows, one row behind the other."""
+        indices, offsets = gather_rows(self.indices, self.indptr, rows)
+        places = np.arange(offsets[-1]) + np.repeat(self.indptr[rows] - offsets[:-1], np.diff(offsets))
+        return indices, offsets, self.values[places]
+
+
+@dataclass(frozen=True)
+class FeatureSplit:
+    """The rows of a split that an encoder reads as features.
+
+    Attributes:
+        features: of N texts.
+        labels_indptr: (N + 1,) int64.
+        labels: (P,) int32, sorted within a row and without duplicates.
+    """
+
+    features: DenseFeatures | SparseFeatures
+    labels_indptr: NDArray[np.int64]
+    labels: NDArray[np.int32]
+
+    def __len__(self) -> int:
+        """N, the number of rows."""
+        return len(self.features)
+
+    def lengths(self) -> NDArray[np.int64]:
+        """(N,) the number of values of each row."""
+        return self.features.lengths()
+
+    def inputs(self, rows: NDArray[np.int64]) -> tuple[NDArray[Any], ...]:
+        """What a feature encoder reads of some rows."""
+        return self.features.inputs(rows)

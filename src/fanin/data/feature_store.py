@@ -1,0 +1,81 @@
+"""Splits of a data set whose texts are given as features, checked before anything is computed with them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fanin.data.feature_rows import DenseFeatures, FeatureSplit
+from fanin.data.features import check_finite
+from fanin.errors import DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from fanin.data.dataset import Dataset
+    from fanin.data.label_rows import LabelRows
+    from fanin.labels.vocabulary import LabelVocabulary
+
+
+class FeatureStore:
+    """The splits of a data set with features; dense ones stay in their files, sparse ones are held in memory.
+
+    Args:
+        dataset: what to read.
+        progress: called with (rows done, rows in all) while dense features are checked.
+
+    Attributes:
+        columns: D0, the number of features.
+        sparse: whether they are sparse.
+
+    Raises:
+        DataError: there are no features, a file is faulty, or the splits do not fit each other.
+    """
+
+    def __init__(self, dataset: Dataset, progress: Callable[[int, int], None] | None = None) -> None:
+        self._dataset = dataset
+        found = {split: dataset.features(split) for split in dataset.split_names}
+        self._features = found
+        self.columns = found["train"].columns
+        self.sparse = not isinstance(found["train"], DenseFeatures)
+        for split, features in found.items():
+            if features.columns != self.columns:
+                raise DataError(
+                    f"{dataset.path}: the {split} split has {features.columns} features and the train split "
+                    f"{self.columns}; both must be the same features"
+                )
+        total, before = sum(map(len, found.values())), 0
+        for split, features in found.items():
+            if isinstance(features, DenseFeatures):
+                source = str(getattr(features.values, "filename", dataset.path))
+                for done in check_finite(features.values, source):
+                    if progress is not None:
+                        progress(before + done, total)
+                before += len(features)
+
+    @property
+    def split_names(self) -> tuple[str, ...]:
+        """The splits there are, in the order train, dev, test."""
+        return self._dataset.split_names
+
+    @property
+    def n_labels(self) -> int:
+        """L, the number of labels."""
+        return len(self.vocabulary)
+
+    @property
+    def vocabulary(self) -> LabelVocabulary:
+        """The names of the labels."""
+        return self._dataset.vocabulary
+
+    def split(self, name: str) -> FeatureSplit:
+        """The rows of one split.
+
+        Raises:
+            DataError: there is no such split.
+        """
+        positives = self._dataset.positives(name)
+        return FeatureSplit(self._features[name], positives.indptr, positives.indices)
+
+    def excluded(self, name: str) -> LabelRows | None:
+        """Pairs of row and label that predictions on a split must leave out, or None where there are none."""
+        return self._dataset.excluded(name)
