@@ -69,7 +69,7 @@ class TextClassifier:
             folder = Path(name)
             _write_json_lines(folder / "train.jsonl", *checked)
             display = Bar() if progress else Silent()
-            data = prepare(open_dataset(folder / "train.jsonl"), chosen, folder / "cache")
+            data = prepare(open_dataset(folder / "train.jsonl"), chosen, folder / "cache", display)
             run = RunFolder.create(folder / "run", chosen)
             return cls(Trainer(chosen, data, run, display).train().model)
 

@@ -5,20 +5,23 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 import torch
 
+from fanin.data.feature_rows import SparseFeatures
+from fanin.encoders.features import FeatureEncoder, SparseFeatureEncoder
+from fanin.errors import ConfigError, DataError
 from fanin.kernels.spec import Loss
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    import numpy as np
     from numpy.typing import NDArray
     from torch import Tensor
 
     from fanin.classifier.interface import Classifier
-    from fanin.encoders.interface import Encoder
-    from fanin.encoders.tokenization import Tokenizer
+    from fanin.data.feature_rows import DenseFeatures
+    from fanin.encoders.interface import Encoder, TextTokenizer
     from fanin.kernels.active_inputs import ActiveInputs
     from fanin.kernels.spec import Positives
     from fanin.labels.vocabulary import LabelVocabulary
@@ -43,13 +46,25 @@ def encode(encoder: Encoder, inputs: Iterable[NDArray[Any]]) -> Tensor | ActiveI
     return encoder(*map(torch.from_numpy, inputs))
 
 
+def check_features(encoder: Encoder, features: DenseFeatures | SparseFeatures) -> None:
+    """Raise DataError unless an encoder reads features of this kind and number."""
+    sparse = isinstance(features, SparseFeatures)
+    found = f"{'sparse' if sparse else 'dense'} features, {features.columns} of them"
+    if not isinstance(encoder, FeatureEncoder | SparseFeatureEncoder):
+        raise DataError(f"the data holds {found}, but this model reads texts; give it texts")
+    reads_sparse = isinstance(encoder, SparseFeatureEncoder)
+    if reads_sparse != sparse or encoder.in_features != features.columns:
+        wanted = f"{encoder.in_features} {'sparse' if reads_sparse else 'dense'} ones"
+        raise DataError(f"the data holds {found}, but this model was trained on {wanted}; give it the same features")
+
+
 @dataclass
 class TextModel:
     """Everything a prediction needs.
 
     Attributes:
-        tokenizer: text to tokens.
-        encoder: tokens to x (B, D).
+        tokenizer: text to tokens; None for a model of features, which reads no texts.
+        encoder: tokens or features to x (B, D).
         classifier: x to scores of L labels.
         labels: the names of the labels.
         train_counts: (L,) training points of each label, for propensities and the head/middle/tail split.
@@ -57,7 +72,7 @@ class TextModel:
         loss: the loss it was trained with; it decides what a score means.
     """
 
-    tokenizer: Tokenizer
+    tokenizer: TextTokenizer | None
     encoder: Encoder
     classifier: Classifier
     labels: LabelVocabulary
@@ -93,16 +108,38 @@ class TextModel:
 
         Returns:
             A list of predictions for each text.
+
+        Raises:
+            ConfigError: the model reads features, no texts.
         """
         return list(self.predict_stream(texts, k))
 
     def predict_stream(self, texts: Sequence[str], k: int = 5) -> Iterator[list[Prediction]]:
         """As :meth:`predict`, text by text, computed in batches of 1,024."""
+        if self.tokenizer is None:
+            raise ConfigError("this model was trained on features and reads no texts; predict from a file of features")
         for start in range(0, len(texts), PREDICTION_BATCH):
-            inputs = self.tokenizer.encode_flat(list(texts[start : start + PREDICTION_BATCH]))
-            scores, labels = self.rank(inputs, k)
-            if self.loss is Loss.BCE:
-                scores = scores.sigmoid()
-            for row_scores, row_labels in zip(scores.tolist(), labels.tolist(), strict=True):
-                pairs = zip(row_labels, row_scores, strict=True)
-                yield [Prediction(self.labels[label], score) for label, score in pairs if label >= 0]
+            yield from self._named(self.tokenizer.encode_flat(list(texts[start : start + PREDICTION_BATCH])), k)
+
+    def predict_features(self, features: DenseFeatures | SparseFeatures, k: int = 5) -> Iterator[list[Prediction]]:
+        """As :meth:`predict_stream` for a model that was trained on features.
+
+        Args:
+            features: of any number of texts, of the kind and number that the model was trained on.
+            k: how many labels a text.
+
+        Raises:
+            DataError: they are others.
+        """
+        check_features(self.encoder, features)
+        for start in range(0, len(features), PREDICTION_BATCH):
+            rows = np.arange(start, min(start + PREDICTION_BATCH, len(features)))
+            yield from self._named(features.inputs(rows), k)
+
+    def _named(self, inputs: Iterable[NDArray[Any]], k: int) -> Iterator[list[Prediction]]:
+        scores, labels = self.rank(inputs, k)
+        if self.loss is Loss.BCE:
+            scores = scores.sigmoid()
+        for row_scores, row_labels in zip(scores.tolist(), labels.tolist(), strict=True):
+            pairs = zip(row_labels, row_scores, strict=True)
+            yield [Prediction(self.labels[label], score) for label, score in pairs if label >= 0]

@@ -6,33 +6,31 @@ A model folder is data: nothing in it is executed, and whatever does not fit is 
 from __future__ import annotations
 
 import json
-import textwrap
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError
 
 from fanin.classifier.dense import DenseLinear
 from fanin.classifier.sparse import SparseLinear
-from fanin.encoders.bag import BagEncoder, block_count
-from fanin.encoders.tokenization import Tokenizer
-from fanin.errors import CheckpointError, ConfigError, DataError
+from fanin.encoders.files import ENCODERS, WEIGHTS_FILE, load_encoder, save_encoder
+from fanin.errors import CheckpointError, DataError, FaninError
 from fanin.folders import replacing_folder
 from fanin.kernels.spec import Loss
 from fanin.labels.vocabulary import LabelVocabulary
 from fanin.model import TextModel
+from fanin.tensor_files import first_complaint, load_into, read_tensors, write_tensors
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from pathlib import Path
 
-    from torch import Tensor, nn
+    from torch import Tensor
+
+    from fanin.encoders.interface import Encoder, TextTokenizer
 
 FORMAT = 1
 DESCRIPTION = "model.json"
-_ENCODER, _CLASSIFIER, _COUNTS = "encoder.safetensors", "classifier.safetensors", "train_counts.safetensors"
-_LABELS, _TOKENIZER = "labels.jsonl", "tokenizer"
+_CLASSIFIER, _COUNTS, _LABELS = "classifier.safetensors", "train_counts.safetensors", "labels.jsonl"
 _CLASSIFIERS: dict[str, type[SparseLinear | DenseLinear]] = {"sparse": SparseLinear, "dense": DenseLinear}
 # What a description may say of each kind; other arguments of the constructors are not a file's to choose.
 _CLASSIFIER_SETTINGS = {
@@ -60,17 +58,16 @@ def save_model(model: TextModel, folder: Path) -> None:
     kind = next(name for name, cls in _CLASSIFIERS.items() if type(model.classifier) is cls)
     try:
         with replacing_folder(folder, DESCRIPTION) as new:
-            save_file(_contiguous(model.encoder.state_dict()), new / _ENCODER)
-            save_file(_contiguous(model.classifier.state_dict()), new / _CLASSIFIER)
-            save_file({"train_counts": torch.from_numpy(model.train_counts)}, new / _COUNTS)
+            encoder_kind = save_encoder(model.encoder, model.tokenizer, new)
+            write_tensors(model.classifier.state_dict(), new / _CLASSIFIER)
+            write_tensors({"train_counts": torch.from_numpy(model.train_counts)}, new / _COUNTS)
             model.labels.save(new / _LABELS)
-            model.tokenizer.save(new / _TOKENIZER)
             files = {p.relative_to(new).as_posix(): p.stat().st_size for p in sorted(new.rglob("*")) if p.is_file()}
             description = {
                 "format": FORMAT,
                 "loss": model.loss.value,
                 "train_points": model.train_points,
-                "encoder": {"kind": "bag", "settings": dict(model.encoder.settings)},
+                "encoder": {"kind": encoder_kind, "settings": dict(model.encoder.settings)},
                 "classifier": {"kind": kind, "settings": model.classifier.settings()},
                 "bytes": files,
             }
@@ -84,27 +81,23 @@ def load_model(folder: Path) -> TextModel:
 
     Raises:
         CheckpointError: a file is missing, truncated, damaged, of another version or does not fit the others.
+        ConfigError: the model needs a package that is not installed.
     """
     description = _description(folder)
-    encoder, classifier, loss, train_points = _laid_out(folder, description)
-    _load_into(encoder, folder / _ENCODER)
-    _load_into(classifier, folder / _CLASSIFIER)
-    counts = _tensors(folder / _COUNTS).get("train_counts")
+    classifier, loss, train_points = _laid_out(folder, description)
+    encoder, tokenizer = _encoder(folder, description)
+    load_into(classifier, folder / _CLASSIFIER)
+    counts = read_tensors(folder / _COUNTS).get("train_counts")
     try:
         labels = LabelVocabulary.load(folder / _LABELS)
     except DataError as error:
         raise CheckpointError(str(error)) from error
-    tokenizer = Tokenizer.load(folder / _TOKENIZER)
     L = classifier.out_features
     if counts is None or counts.shape != (L,) or counts.dtype != torch.int64 or len(labels) != L:
         raise CheckpointError(
             f"{folder}: {len(labels)} label names or their counts do not fit a classifier of {L} labels"
         )
     _check_counts(counts, train_points, folder / _COUNTS)
-    if tokenizer.vocabulary_size != encoder.settings["vocabulary_size"]:
-        raise CheckpointError(
-            f"{folder}: the tokenizer has {tokenizer.vocabulary_size} tokens, the encoder another number"
-        )
     if encoder.out_features != classifier.in_features:
         raise CheckpointError(
             f"{folder}: the encoder gives {encoder.out_features} features, the classifier reads another number"
@@ -134,7 +127,7 @@ def _description(folder: Path) -> dict[str, Any]:
             "that wrote it, or train again"
         )
     sizes = description.get("bytes")
-    if not isinstance(sizes, dict) or not {_ENCODER, _CLASSIFIER, _COUNTS, _LABELS} <= sizes.keys():
+    if not isinstance(sizes, dict) or not {WEIGHTS_FILE, _CLASSIFIER, _COUNTS, _LABELS} <= sizes.keys():
         raise CheckpointError(f"{path}: does not list the model's files; restore the model folder")
     found = {path.relative_to(folder).as_posix(): path.stat().st_size for path in folder.rglob("*") if path.is_file()}
     for name, size in sizes.items():
@@ -144,25 +137,29 @@ def _description(folder: Path) -> dict[str, Any]:
     return description
 
 
-def _laid_out(folder: Path, description: dict[str, Any]) -> tuple[BagEncoder, SparseLinear | DenseLinear, Loss, int]:
-    """Encoder and classifier as described, without memory for their weights; the loss and N."""
+def _encoder(folder: Path, description: dict[str, Any]) -> tuple[Encoder, TextTokenizer | None]:
+    """Encoder and tokenizer as described, their weights loaded."""
+    part = description["encoder"]
+    try:
+        return load_encoder(part["kind"], part["settings"], folder)
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, OverflowError) as error:
+        if isinstance(error, FaninError):
+            raise
+        told = first_complaint(error)
+        raise CheckpointError(f"{folder / DESCRIPTION}: not the description of an encoder ({told})") from error
+
+
+def _laid_out(folder: Path, description: dict[str, Any]) -> tuple[SparseLinear | DenseLinear, Loss, int]:
+    """The classifier as described, without memory for its weights; the loss and N."""
     try:
         encoder_part, classifier_part = description["encoder"], description["classifier"]
-        if encoder_part["kind"] != "bag" or classifier_part["kind"] not in _CLASSIFIERS:
+        if encoder_part["kind"] not in ENCODERS or classifier_part["kind"] not in _CLASSIFIERS:
             raise CheckpointError(f"{folder / DESCRIPTION}: encoder or classifier of a kind this version does not know")
         kind, settings = classifier_part["kind"], classifier_part["settings"]
         if settings.keys() != _CLASSIFIER_SETTINGS[kind]:
             raise CheckpointError(f"{folder / DESCRIPTION}: the classifier's settings are not those of kind {kind!r}")
-        # Every block is a module, so their number must not be the description's alone to choose.
-        blocks = block_count(_tensor_names(folder / _ENCODER))
-        if encoder_part["settings"]["blocks"] != blocks:
-            raise CheckpointError(
-                f"{folder / DESCRIPTION}: encoder.blocks is {encoder_part['settings']['blocks']!r}, but {_ENCODER} "
-                f"holds {blocks}; restore the model folder"
-            )
         # On the meta device nothing is allocated, whatever sizes the description promises.
         with torch.device("meta"):
-            encoder = BagEncoder(**encoder_part["settings"])
             classifier = _CLASSIFIERS[kind](**settings)
         loss, train_points = Loss(description["loss"]), description["train_points"]
         if type(train_points) is not int or train_points < 1:
@@ -173,9 +170,9 @@ def _laid_out(folder: Path, description: dict[str, Any]) -> tuple[BagEncoder, Sp
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, OverflowError) as error:
         if isinstance(error, CheckpointError):
             raise
-        told = _first_complaint(error)
+        told = first_complaint(error)
         raise CheckpointError(f"{folder / DESCRIPTION}: not the description of a model ({told})") from error
-    return encoder, classifier, loss, train_points
+    return classifier, loss, train_points
 
 
 def _check_counts(counts: Tensor, train_points: int, path: Path) -> None:
@@ -184,43 +181,3 @@ def _check_counts(counts: Tensor, train_points: int, path: Path) -> None:
             f"{path}: counts of labels must be from 0 to train_points, {train_points}; these are from "
             f"{int(counts.min())} to {int(counts.max())}; restore the model folder"
         )
-
-
-def _tensors(path: Path) -> dict[str, Tensor]:
-    try:
-        return dict(load_file(path))
-    except (OSError, SafetensorError, ValueError) as error:
-        raise CheckpointError(f"{path}: damaged ({error}); restore the model folder") from error
-
-
-def _tensor_names(path: Path) -> list[str]:
-    try:
-        with safe_open(path, framework="pt") as file:
-            return list(file.keys())
-    except (OSError, SafetensorError, ValueError) as error:
-        raise CheckpointError(f"{path}: damaged ({error}); restore the model folder") from error
-
-
-def _load_into(module: nn.Module, path: Path) -> None:
-    tensors = _tensors(path)
-    expected = {name: tensor.dtype for name, tensor in module.state_dict().items()}
-    for name, tensor in tensors.items():
-        if tensor.dtype != expected.get(name, tensor.dtype):
-            raise CheckpointError(f"{path}: tensor {name!r} is {tensor.dtype}, expected {expected[name]}")
-    try:
-        module.load_state_dict(tensors, assign=True)
-    except CheckpointError as error:
-        raise CheckpointError(f"{path}: {error}") from error
-    except (RuntimeError, ConfigError) as error:
-        raise CheckpointError(f"{path}: does not fit the model's description ({_first_complaint(error)})") from error
-
-
-def _contiguous(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name: tensor.detach().contiguous() for name, tensor in weights.items()}
-
-
-def _first_complaint(error: Exception) -> str:
-    # Torch writes a heading that ends with a colon, a line a complaint, and sometimes a stack of its own.
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    told = next((line for line in lines if not line.endswith(":")), type(error).__name__)
-    return textwrap.shorten(told, 300, placeholder=" ...")

@@ -34,13 +34,12 @@ def evaluate(
     Labels are matched by name; those that the model does not know count as missed.
     """
     from fanin.cli.label_matching import match_labels
-    from fanin.cli.progress import make_display, tokenising_progress
+    from fanin.cli.progress import make_display
     from fanin.cli.score_tables import group_rows, score_header, score_rows
     from fanin.data.batches import Batches
-    from fanin.data.building import build_store
     from fanin.data.formats import open_dataset
     from fanin.model_files import load_model
-    from fanin.training.preparation import SCORING_BATCH
+    from fanin.training.preparation import SCORING_BATCH, open_split
     from fanin.training.run_folder import model_folder
     from fanin.training.scoring import score_split
 
@@ -50,9 +49,7 @@ def evaluate(
     model = load_model(model_folder(run))
     display = make_display(quiet=False)
     try:
-        tokenizer = model.tokenizer
-        store = build_store(dataset, tokenizer.encode_batch, tokenizer.key, None, tokenising_progress(display))
-        matched = match_labels(store, name, model.labels)
+        matched = match_labels(open_split(dataset, model, name, None, display), name, model.labels)
         batches = Batches(matched.split, SCORING_BATCH, shuffle=False)
         display.start(f"scoring {name}", batches.n_rows)
         scores = score_split(

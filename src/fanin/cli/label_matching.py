@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fanin.data.feature_rows import FeatureSplit
 from fanin.data.label_rows import LabelRows
 from fanin.data.store import TokenizedSplit
 
 if TYPE_CHECKING:
-    from fanin.data.store import Store
+    from fanin.data.store import SplitStore
     from fanin.labels.vocabulary import LabelVocabulary
 
 
@@ -27,18 +28,18 @@ class MatchedSplit:
         unknown_positives: how many of the split's (text, relevant label) pairs are of such labels.
     """
 
-    split: TokenizedSplit
+    split: TokenizedSplit | FeatureSplit
     excluded: LabelRows | None
     label_count: int
     unknown_labels: int
     unknown_positives: int
 
 
-def match_labels(store: Store, name: str, labels: LabelVocabulary) -> MatchedSplit:
+def match_labels(store: SplitStore, name: str, labels: LabelVocabulary) -> MatchedSplit:
     """Give the labels of a split the ids that their names have in ``labels``.
 
     Args:
-        store: the tokenised data set.
+        store: the data set.
         name: of the split.
         labels: the model's vocabulary of L names.
 
@@ -46,6 +47,7 @@ def match_labels(store: Store, name: str, labels: LabelVocabulary) -> MatchedSpl
         DataError: there is no such split.
     """
     split = store.split(name)
+    assert isinstance(split, TokenizedSplit | FeatureSplit)
     L = len(labels)
     id_of = labels.ids(store.vocabulary)  # (labels of the data set,)
     unknown = np.flatnonzero(id_of < 0)
@@ -53,7 +55,7 @@ def match_labels(store: Store, name: str, labels: LabelVocabulary) -> MatchedSpl
     matched = id_of.astype(np.int32)[split.labels]  # (P,)
     excluded = store.excluded(name)
     return MatchedSplit(
-        TokenizedSplit(split.tokens_indptr, split.tokens, split.labels_indptr, matched),
+        replace(split, labels=matched),
         None if excluded is None else _known_pairs(excluded.indptr, id_of[excluded.indices], L),
         L + len(unknown),
         len(unknown),

@@ -35,7 +35,7 @@ def train(
     quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,
 ) -> None:
     """Train a model by a recipe, score it, and write a run folder."""
-    from fanin.cli.progress import make_display, tokenising_progress
+    from fanin.cli.progress import make_display
     from fanin.data.formats import open_dataset
     from fanin.training.preparation import prepare
     from fanin.training.recipe_files import load_recipe
@@ -49,7 +49,7 @@ def train(
     run = RunFolder.create(out, chosen)
     try:
         with _removed_on_failure(run, folder_is_ours):
-            prepared = prepare(dataset, chosen, None, tokenising_progress(display))
+            prepared = prepare(dataset, chosen, None, display)
             trainer = Trainer(chosen, prepared, run, display, score_test=not no_test)
         metrics = trainer.train().metrics
     except KeyboardInterrupt:

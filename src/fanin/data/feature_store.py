@@ -9,7 +9,7 @@ from fanin.data.features import check_finite
 from fanin.errors import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from fanin.data.dataset import Dataset
     from fanin.data.label_rows import LabelRows
@@ -22,8 +22,10 @@ class FeatureStore:
     Args:
         dataset: what to read.
         progress: called with (rows done, rows in all) while dense features are checked.
+        splits: those to open, by default all.
 
     Attributes:
+        split_names: the splits that are open, in the order train, dev, test.
         columns: D0, the number of features.
         sparse: whether they are sparse.
 
@@ -31,31 +33,32 @@ class FeatureStore:
         DataError: there are no features, a file is faulty, or the splits do not fit each other.
     """
 
-    def __init__(self, dataset: Dataset, progress: Callable[[int, int], None] | None = None) -> None:
+    def __init__(
+        self,
+        dataset: Dataset,
+        progress: Callable[[int, int], None] | None = None,
+        splits: Sequence[str] | None = None,
+    ) -> None:
         self._dataset = dataset
-        found = {split: dataset.features(split) for split in dataset.split_names}
+        self.split_names = dataset.split_names if splits is None else tuple(splits)
+        found = {split: dataset.features(split) for split in self.split_names}
         self._features = found
-        self.columns = found["train"].columns
-        self.sparse = not isinstance(found["train"], DenseFeatures)
+        first = found[self.split_names[0]]
+        self.columns, self.sparse = first.columns, not isinstance(first, DenseFeatures)
         for split, features in found.items():
             if features.columns != self.columns:
                 raise DataError(
-                    f"{dataset.path}: the {split} split has {features.columns} features and the train split "
-                    f"{self.columns}; both must be the same features"
+                    f"{dataset.path}: the {split} split has {features.columns} features and the {self.split_names[0]} "
+                    f"split {self.columns}; both must be the same features"
                 )
         total, before = sum(map(len, found.values())), 0
-        for split, features in found.items():
+        for features in found.values():
             if isinstance(features, DenseFeatures):
                 source = str(getattr(features.values, "filename", dataset.path))
                 for done in check_finite(features.values, source):
                     if progress is not None:
                         progress(before + done, total)
                 before += len(features)
-
-    @property
-    def split_names(self) -> tuple[str, ...]:
-        """The splits there are, in the order train, dev, test."""
-        return self._dataset.split_names
 
     @property
     def n_labels(self) -> int:

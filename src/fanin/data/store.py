@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import NDArray
+
+    from fanin.data.batches import Split
 
 STORE_VERSION = 1
 META_FILE = "meta.json"
@@ -52,6 +54,28 @@ class TokenizedSplit:
     def inputs(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """The tokens (T,) of some rows, one row behind the other, and their offsets (B + 1,)."""
         return gather_rows(self.tokens, self.tokens_indptr, rows)
+
+
+class SplitStore(Protocol):
+    """The splits of a data set as an encoder reads them, and their labels."""
+
+    @property
+    def split_names(self) -> tuple[str, ...]:
+        """The splits there are, in the order train, dev, test."""
+
+    @property
+    def n_labels(self) -> int:
+        """L, the number of labels."""
+
+    @property
+    def vocabulary(self) -> LabelVocabulary:
+        """The names of the labels."""
+
+    def split(self, name: str) -> Split:
+        """The rows of one split."""
+
+    def excluded(self, name: str) -> LabelRows | None:
+        """Pairs of row and label that predictions on a split must leave out, or None where there are none."""
 
 
 class Store:

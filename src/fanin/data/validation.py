@@ -6,15 +6,40 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fanin.data.store import TokenizedSplit
 from fanin.errors import DataError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from fanin.data.store import TokenizedSplit
+    from fanin.data.batches import Split
 
 _BLOCK_ROWS = 1 << 16
+_FEATURE_BLOCK_ROWS = 1 << 12
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
+
+
+def row_keys(split: Split) -> NDArray[np.uint64]:
+    """A key of what an encoder reads of every row, (N,): equal where it is equal, features in any order."""
+    if isinstance(split, TokenizedSplit):
+        return text_keys(split)
+    keys = np.empty(len(split), dtype=np.uint64)
+    for start in range(0, len(split), _FEATURE_BLOCK_ROWS):
+        rows = np.arange(start, min(start + _FEATURE_BLOCK_ROWS, len(split)))
+        first, *rest = split.inputs(rows)
+        if rest:  # sparse features: columns, offsets, values
+            offsets, values = rest
+            mixed = _scrambled(_scrambled(first.astype(np.uint64) + np.uint64(1)) + _bits(values))
+            sums = np.concatenate([[np.uint64(0)], np.cumsum(mixed, dtype=np.uint64)])
+            keys[rows] = _scrambled(sums[offsets[1:]] - sums[offsets[:-1]])
+        else:
+            columns = _scrambled(np.arange(1, first.shape[1] + 1, dtype=np.uint64))
+            keys[rows] = _scrambled(_scrambled(columns + _bits(first)).sum(axis=1, dtype=np.uint64))
+    return keys
+
+
+def _bits(values: NDArray[np.float32]) -> NDArray[np.uint64]:
+    return values.view(np.uint32).astype(np.uint64)
 
 
 def text_keys(split: TokenizedSplit) -> NDArray[np.uint64]:

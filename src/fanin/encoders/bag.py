@@ -153,8 +153,12 @@ class BagEncoder(nn.Module):
             x (B, D) float32, with lexical features by its active columns.
         """
         tokens, bags, offsets = self._drop_tokens(tokens.long(), offsets)
-        rows = len(offsets) - 1
-        weights = self._unit_weights(tokens, bags, rows)
+        x = self._encode(tokens, bags, offsets, self.token_weights[tokens])
+        return self._with_lexical(x, tokens, bags) if self.lexical_features else x
+
+    def _encode(self, tokens: Tensor, bags: Tensor, offsets: Tensor, raw: Tensor) -> Tensor:
+        """The learned features (B, D) of tokens (N,), by the bag of each and its weight before scaling."""
+        weights = _unit_weights(raw, bags, len(offsets) - 1)
         output = embedding_bag(
             tokens, self.table, offsets, mode="sum", per_sample_weights=weights, include_last_offset=True
         )
@@ -162,7 +166,7 @@ class BagEncoder(nn.Module):
         if self.training and torch.is_grad_enabled():
             self._bags = _Bags(tokens, bags, weights, output.requires_grad_())
         x: Tensor = self.dropout(self.final_norm(self.mlp(self.project(self.norm(output)))))
-        return self._with_lexical(x, tokens, bags) if self.lexical_features else x
+        return x
 
     @torch.no_grad()
     def weigh_by_rarity(self, counts: Tensor, texts: int) -> None:
@@ -221,17 +225,11 @@ class BagEncoder(nn.Module):
         """
         self._table_update.load_state(state)
 
-    def _unit_weights(self, tokens: Tensor, bags: Tensor, rows: int) -> Tensor:
-        """The tokens' weights, of Euclidean norm 1 in each bag, (N,)."""
-        raw = self.token_weights[tokens]  # (N,)
-        squares = raw.new_zeros(rows).index_add_(0, bags, raw * raw)  # (B,)
-        return raw * squares.clamp_min(torch.finfo(raw.dtype).tiny).rsqrt()[bags]
-
     def _with_lexical(self, learned: Tensor, tokens: Tensor, bags: Tensor) -> ActiveInputs:
         """The learned features and behind them the lexical ones that are active in the batch."""
         own = tokens < self.lexical_features
         tokens, bags = tokens[own], bags[own]
-        weights = self._unit_weights(tokens, bags, len(learned)) * self.lexical_scale
+        weights = _unit_weights(self.token_weights[tokens], bags, len(learned)) * self.lexical_scale
         active, places = torch.unique(tokens, return_inverse=True)
         lexical = learned.new_zeros(len(learned), len(active)).index_put_((bags, places), weights, accumulate=True)
         columns = torch.cat([torch.arange(self.learned_features, device=tokens.device), active + self.learned_features])
@@ -255,6 +253,12 @@ def block_count(names: Iterable[str]) -> int:
         2
     """
     return len({name.split(".")[1] for name in names if name.startswith("mlp.")})
+
+
+def _unit_weights(raw: Tensor, bags: Tensor, rows: int) -> Tensor:
+    """Weights (N,) scaled to Euclidean norm 1 in each bag."""
+    squares = raw.new_zeros(rows).index_add_(0, bags, raw * raw)  # (B,)
+    return raw * squares.clamp_min(torch.finfo(raw.dtype).tiny).rsqrt()[bags]
 
 
 def _check(settings: Mapping[str, Any]) -> None:

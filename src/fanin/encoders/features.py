@@ -1,4 +1,4 @@
-"""The encoder for dense features that are there already."""
+"""Encoders for features that are there already: dense vectors, or sparse bags of words."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import layer_norm
 
+from fanin.encoders.bag import BagEncoder
 from fanin.encoders.dense_only import DenseOnly
 from fanin.errors import ConfigError
 
@@ -80,3 +81,50 @@ class FeatureEncoder(DenseOnly):
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """The projection's parameters, if there is one."""
         return {"projection": self.dense_parameters()}
+
+
+class SparseFeatureEncoder(BagEncoder):
+    """Sparse features to x (B, D): a projection whose rows are updated only where a batch has that feature.
+
+    Each text's values are scaled to Euclidean length 1, as a bag's weights are; see :class:`BagEncoder`.
+
+    Args:
+        in_features: D0, columns of the features.
+        out_features: D.
+        dropout: share of x set to zero in training.
+        seed: of the initial weights.
+
+    Raises:
+        ConfigError: a size is not positive, or dropout not in [0, 1).
+
+    Example:
+        >>> encoder = SparseFeatureEncoder(100, 8).eval()
+        >>> encoder(torch.tensor([3, 99]), torch.tensor([0, 2, 2]), torch.tensor([1.0, 0.5])).shape
+        torch.Size([2, 8])
+    """
+
+    def __init__(self, in_features: int, out_features: int, *, dropout: float = 0.1, seed: int = 0) -> None:
+        super().__init__(
+            in_features,
+            out_features,
+            embedding_dim=out_features,
+            blocks=0,
+            dropout=dropout,
+            token_dropout=0.0,
+            seed=seed,
+        )
+        self.in_features = in_features
+        self._settings = {"in_features": in_features, "out_features": out_features, "dropout": dropout, "seed": seed}
+
+    def forward(self, features: Tensor, offsets: Tensor, values: Tensor) -> Tensor:  # type: ignore[override]
+        """Vectors of a batch of texts.
+
+        Args:
+            features: (N,) int32 or int64 in [0, D0), all texts one after the other.
+            offsets: (B + 1,) int64, text b has ``features[offsets[b]:offsets[b + 1]]``.
+            values: (N,) float32.
+
+        Returns:
+            x (B, D) float32.
+        """
+        return self._encode(features.long(), torch.repeat_interleave(offsets.diff()), offsets, values)

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 
 from fanin.encoders.bag import BagEncoder, block_count
-from fanin.encoders.features import FeatureEncoder
+from fanin.encoders.features import FeatureEncoder, SparseFeatureEncoder
 from fanin.encoders.tokenization import Tokenizer
 from fanin.encoders.transformer_encoder import TransformerEncoder
-from fanin.errors import CheckpointError
+from fanin.errors import CheckpointError, ConfigError
 from fanin.tensor_files import load_into, tensor_shapes, write_tensors
 
 if TYPE_CHECKING:
@@ -100,10 +100,18 @@ def _load_features(folder: Path, settings: Mapping[str, Any]) -> Encoder:
     return encoder
 
 
+def _load_sparse_features(folder: Path, settings: Mapping[str, Any]) -> Encoder:
+    encoder: Encoder = _load_weights(SparseFeatureEncoder, folder, settings)
+    return encoder
+
+
 def _load_weights(cls: Any, folder: Path, settings: Mapping[str, Any]) -> Any:
     # On the meta device nothing is allocated, whatever sizes the description promises.
-    with torch.device("meta"):
-        encoder = cls(**settings)
+    try:
+        with torch.device("meta"):
+            encoder = cls(**settings)
+    except ConfigError as error:
+        raise CheckpointError(f"{folder / 'model.json'}: {error}; restore the model folder") from error
     load_into(encoder, folder / WEIGHTS_FILE)
     return encoder
 
@@ -130,5 +138,6 @@ ENCODERS = {
     "bag": EncoderKind(BagEncoder, _save_weights, _load_bag, Tokenizer.load),
     "transformer": EncoderKind(TransformerEncoder, _save_transformer, _load_transformer, _load_transformer_tokenizer),
     "features": EncoderKind(FeatureEncoder, _save_weights, _load_features, None),
+    "sparse_features": EncoderKind(SparseFeatureEncoder, _save_weights, _load_sparse_features, None),
 }
 """Every kind of encoder that a model folder may hold."""

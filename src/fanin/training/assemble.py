@@ -11,8 +11,11 @@ import torch
 from fanin.classifier.dense import DenseLinear
 from fanin.classifier.rewiring import RewiringSchedule
 from fanin.classifier.sparse import SparseLinear
+from fanin.data.feature_store import FeatureStore
 from fanin.encoders.bag import BagEncoder
-from fanin.errors import MemoryPlanError
+from fanin.encoders.features import FeatureEncoder, SparseFeatureEncoder
+from fanin.encoders.transformer_encoder import TransformerEncoder
+from fanin.errors import ConfigError, MemoryPlanError
 from fanin.kernels.spec import Loss
 from fanin.training.encoder_update import EncoderUpdate
 from fanin.training.recipe import BagSection, FeaturesSection, SparseSection, TransformerSection
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
 
     from fanin.classifier.interface import Classifier
     from fanin.encoders.interface import Encoder
+    from fanin.encoders.transformer import Pretrained
     from fanin.training.preparation import PreparedData
     from fanin.training.recipe import AnyClassifierSection, AnyEncoderSection, Recipe, ScheduleSection
 
@@ -42,12 +46,62 @@ def build_encoder(section: AnyEncoderSection, data: PreparedData, seed: int) -> 
 
     Raises:
         MemoryPlanError: there is too little memory for it.
+        ConfigError: a transformer cannot be loaded, or a setting does not fit it or the data.
     """
-    assert isinstance(section, BagSection)
-    encoder = _build_bag(section, data.tokenizer.vocabulary_size, seed)
-    if section.rarity_weights:
-        encoder.weigh_by_rarity(torch.from_numpy(data.token_counts()), len(data.store.split("train")))
-    return encoder
+    match section:
+        case BagSection():
+            assert data.tokenizer is not None
+            encoder = _build_bag(section, data.tokenizer.vocabulary_size, seed)
+            if section.rarity_weights:
+                encoder.weigh_by_rarity(torch.from_numpy(data.token_counts()), len(data.store.split("train")))
+            return encoder
+        case TransformerSection():
+            from fanin.encoders.transformer import load_pretrained
+
+            return build_transformer(section, load_pretrained(section.model, section.max_length), seed)
+        case FeaturesSection():
+            assert isinstance(data.store, FeatureStore)
+            return _build_features(section, data.store, seed)
+
+
+def build_transformer(section: TransformerSection, pretrained: Pretrained, seed: int) -> TransformerEncoder:
+    """The recipe's encoder around a pretrained transformer.
+
+    Raises:
+        ConfigError: a setting does not fit it.
+    """
+    return TransformerEncoder(
+        pretrained.transformer,
+        padding=pretrained.tokenizer.padding,
+        pooling=section.pooling,
+        last_layers=section.last_layers,
+        out_features=section.out_features,
+        layer_norm=section.layer_norm,
+        dropout=section.dropout,
+        frozen=section.frozen,
+        freeze_embeddings=section.freeze_embeddings,
+        freeze_layers=section.freeze_layers,
+        gradient_checkpointing=section.gradient_checkpointing,
+        autocast=section.autocast,
+        seed=seed,
+    )
+
+
+def _build_features(section: FeaturesSection, store: FeatureStore, seed: int) -> Encoder:
+    with _enough_memory(f"an encoder of {store.columns:,} features", "encoder.out_features"):
+        if not store.sparse:
+            return FeatureEncoder(
+                store.columns,
+                section.out_features,
+                layer_norm=section.layer_norm,
+                dropout=section.dropout,
+                seed=seed,
+            )
+        if section.out_features is None:
+            raise ConfigError(
+                f"encoder.out_features is null; {store.columns:,} sparse features need a projection: set it"
+            )
+        return SparseFeatureEncoder(store.columns, section.out_features, dropout=section.dropout, seed=seed)
 
 
 def _build_bag(section: BagSection, vocabulary_size: int, seed: int) -> BagEncoder:

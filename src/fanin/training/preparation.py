@@ -13,19 +13,29 @@ import numpy as np
 from fanin.data.batches import Batches
 from fanin.data.building import build_store
 from fanin.data.content import cache_folder, content_key, make_key
-from fanin.data.validation import draw_validation, text_keys
+from fanin.data.feature_store import FeatureStore
+from fanin.data.store import TokenizedSplit
+from fanin.data.validation import draw_validation, row_keys
 from fanin.encoders.tokenization import TOKENIZER_FILE, TOKENIZER_VERSION, Tokenizer
 from fanin.errors import CheckpointError, ConfigError, DataError
 from fanin.folders import replacing_folder
+from fanin.model import check_features
+from fanin.training.assemble import build_transformer
+from fanin.training.progress import Silent, stage_progress
+from fanin.training.recipe import BagSection, FeaturesSection, TransformerSection
+from fanin.training.vector_cache import vector_store
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
     from numpy.typing import NDArray
 
     from fanin.data.dataset import Dataset
-    from fanin.data.store import Store
+    from fanin.data.store import SplitStore
+    from fanin.encoders.interface import TextTokenizer
+    from fanin.model import TextModel
+    from fanin.training.progress import ProgressDisplay
     from fanin.training.recipe import Recipe, TokenizerSection
 
 SCORING_BATCH = 1024
@@ -37,18 +47,20 @@ class PreparedData:
     """Everything a run reads.
 
     Attributes:
-        tokenizer: trained on the training texts.
-        store: the tokenised data set.
+        tokenizer: of the texts; None where features stand in their place.
+        store: the data set, tokenised or as features.
         train_rows: (n,) rows of the train split to train on.
         validation: name of the split that holds the validation rows, "dev" or "train".
         validation_rows: (m,) rows of it.
+        length_window: training batches that are sorted by length together.
     """
 
-    tokenizer: Tokenizer
-    store: Store
+    tokenizer: TextTokenizer | None
+    store: SplitStore
     train_rows: NDArray[np.int64]
     validation: str
     validation_rows: NDArray[np.int64]
+    length_window: int = 1
 
     @property
     def validation_source(self) -> str:
@@ -57,7 +69,9 @@ class PreparedData:
 
     def train_batches(self, batch_size: int, seed: int) -> Batches:
         """Shuffled batches of the training rows."""
-        return Batches(self.store.split("train"), batch_size, seed=seed, rows=self.train_rows)
+        return Batches(
+            self.store.split("train"), batch_size, seed=seed, rows=self.train_rows, length_window=self.length_window
+        )
 
     def validation_batches(self) -> Batches:
         """The validation rows in order."""
@@ -68,8 +82,11 @@ class PreparedData:
         return Batches(self.store.split("test"), SCORING_BATCH, shuffle=False)
 
     def token_counts(self) -> NDArray[np.int64]:
-        """How often each token stands in the training texts, (V,)."""
-        tokens = self.store.split("train").tokens
+        """How often each token stands in the training texts, (V,); there must be tokens."""
+        split = self.store.split("train")
+        assert isinstance(split, TokenizedSplit)
+        assert self.tokenizer is not None
+        tokens = split.tokens
         counts = np.zeros(self.tokenizer.vocabulary_size, dtype=np.int64)
         for start in range(0, len(tokens), _COUNT_BLOCK):
             counts += np.bincount(tokens[start : start + _COUNT_BLOCK], minlength=len(counts))
@@ -88,32 +105,84 @@ def prepare(
     dataset: Dataset,
     recipe: Recipe,
     cache: Path | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    display: ProgressDisplay | None = None,
 ) -> PreparedData:
-    """Train the tokenizer, tokenise the texts and choose the validation rows; all but the last only once.
+    """Make the texts what the recipe's encoder reads and choose the validation rows; all but the last only once.
+
+    Texts are tokenised, by a tokenizer trained on them or by a transformer's own; those of a frozen transformer are
+    encoded; features are opened and checked.
 
     Args:
         dataset: an opened data set.
-        recipe: its tokenizer and training sections are used.
-        cache: folder for stores and tokenizers; by default FANIN_CACHE or ~/.cache/fanin.
-        progress: called with (texts done, texts in all) while texts are tokenised.
+        recipe: its tokenizer, encoder and training sections are used.
+        cache: folder for stores, tokenizers and vectors; by default FANIN_CACHE or ~/.cache/fanin.
+        display: told of the progress.
 
     Raises:
-        DataError: a file is faulty, or there is nothing to train on.
+        DataError: a file is faulty, or there is nothing to train on, or not what the encoder reads.
+        ConfigError: a transformer cannot be loaded, or the cache cannot be written.
     """
     if not len(dataset.positives("train")):
         raise DataError(f"{dataset.path}: the training split has no texts; there is nothing to train on")
-    tokenizer = _tokenizer(dataset, recipe.tokenizer, cache)
-    store = build_store(dataset, tokenizer.encode_batch, tokenizer.key, cache, progress)
+    tokenizer, store = _readable(dataset, recipe, cache, display or Silent())
     train = store.split("train")
-    training = recipe.training
+    training, encoder = recipe.training, recipe.encoder
+    window = encoder.length_window if isinstance(encoder, TransformerSection) and not encoder.frozen else 1
     if "dev" in store.split_names:
         dev = store.split("dev")
         rows = _at_most(np.arange(len(dev)), training.validation_rows, training.seed)
-        return PreparedData(tokenizer, store, np.arange(len(train)), "dev", rows)
+        return PreparedData(tokenizer, store, np.arange(len(train)), "dev", rows, window)
     share = min(training.validation_share, training.validation_rows / len(train))
-    kept, held_out = draw_validation(text_keys(train), share, training.seed)
-    return PreparedData(tokenizer, store, kept, "train", held_out)
+    kept, held_out = draw_validation(row_keys(train), share, training.seed)
+    return PreparedData(tokenizer, store, kept, "train", held_out, window)
+
+
+def _readable(
+    dataset: Dataset, recipe: Recipe, cache: Path | None, display: ProgressDisplay
+) -> tuple[TextTokenizer | None, SplitStore]:
+    """The tokenizer of the recipe's encoder, and the data set as what the encoder reads."""
+    section = recipe.encoder
+    tokenizing = stage_progress(display, "tokenising")
+    match section:
+        case FeaturesSection():
+            return None, FeatureStore(dataset, stage_progress(display, "checking features"))
+        case BagSection():
+            tokenizer = _tokenizer(dataset, recipe.tokenizer, cache)
+            return tokenizer, build_store(dataset, tokenizer.encode_batch, tokenizer.key, cache, tokenizing)
+        case TransformerSection():
+            from fanin.encoders.transformer import load_pretrained
+
+            pretrained = load_pretrained(section.model, section.max_length)
+            own = pretrained.tokenizer
+            store = build_store(dataset, own.encode_batch, own.key, cache, tokenizing)
+            if not section.frozen:
+                return own, store
+            return own, vector_store(store, build_transformer(section, pretrained, seed=0), cache, display)
+
+
+def open_split(
+    dataset: Dataset, model: TextModel, name: str, cache: Path | None = None, display: ProgressDisplay | None = None
+) -> SplitStore:
+    """A data set as what a trained model reads, to score it on one split.
+
+    Args:
+        dataset: an opened data set.
+        model: what will read it; the texts of a frozen transformer are encoded by it, none are taken from the cache.
+        name: the split; of features no other can be read.
+        cache: folder for stores; by default FANIN_CACHE or ~/.cache/fanin.
+        display: told of the progress.
+
+    Raises:
+        DataError: a file is faulty, or there is no such split, or it is not what the model reads.
+        ConfigError: the cache cannot be written.
+    """
+    display = display or Silent()
+    if model.tokenizer is not None:
+        tokenizer = model.tokenizer
+        return build_store(dataset, tokenizer.encode_batch, tokenizer.key, cache, stage_progress(display, "tokenising"))
+    store = FeatureStore(dataset, stage_progress(display, "checking features"), (name,))
+    check_features(model.encoder, store.split(name).features)
+    return store
 
 
 class _Corpus:

@@ -10,6 +10,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from fanin.training.process_memory import peak_bytes
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from rich.progress import TaskID
 
 
@@ -94,3 +96,17 @@ class Bar:
     def close(self) -> None:
         """Take the bar away."""
         self._progress.stop()
+
+
+def stage_progress(display: ProgressDisplay, what: str) -> Callable[[int, int], None]:
+    """A function to be called with (texts done, texts in all), which shows a stage; it begins with the first call."""
+    before = 0
+
+    def tell(done: int, total: int) -> None:
+        nonlocal before
+        if not before:
+            display.start(what, total)
+        display.advance(done - before)
+        before = done
+
+    return tell
