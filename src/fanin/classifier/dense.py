@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fanin.classifier.interface import Classifier
+from fanin.classifier.weighted import WeightedClassifier
 from fanin.kernels.active_inputs import ActiveInputs
 from fanin.kernels.losses import loss_and_gradient_inplace
 from fanin.kernels.positives import sorted_by_label
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 DENSE_CHUNK_SIZE = 4096
 
 
-class DenseLinear(Classifier):
+class DenseLinear(WeightedClassifier):
     """Every label reads every input. Trained chunk by chunk with in-place matrix products, never a (B, L) array.
 
     Args:
@@ -94,11 +94,7 @@ class DenseLinear(Classifier):
             total += loss_and_gradient_inplace(loss, logits, rows[pairs], labels[pairs] - start)
             grad = logits.mul_(scale)
             dx.addmm_(grad, chunk)
-            if isinstance(update, SGD) and not update.momentum:
-                keep = 1 - update.learning_rate * update.weight_decay
-                chunk.addmm_(grad.T, x, beta=keep, alpha=-update.learning_rate)
-            else:
-                apply_update(update, chunk, grad.T @ x, tuple(m[inside] for m in moments.weight), self.steps)
+            self._update_weights(inside, grad, x, update, tuple(m[inside] for m in moments.weight))
             if self.bias is not None:
                 state = tuple(m[inside] for m in moments.bias)
                 apply_update(update.without_decay(), self.bias[inside], grad.sum(0), state, self.steps)
@@ -127,6 +123,17 @@ class DenseLinear(Classifier):
     def extra_repr(self) -> str:
         """The settings, for print(module)."""
         return ", ".join(f"{name}={value}" for name, value in self.settings().items())
+
+    def _update_weights(
+        self, inside: slice, grad: Tensor, x: Tensor, update: Update, moments: tuple[Tensor, ...]
+    ) -> None:
+        """Update a chunk's weights with the gradient of its logits (B, C)."""
+        chunk = self.weight[inside]  # (C, D)
+        if isinstance(update, SGD) and not update.momentum:
+            keep = 1 - update.learning_rate * update.weight_decay
+            chunk.addmm_(grad.T, x, beta=keep, alpha=-update.learning_rate)
+        else:
+            apply_update(update, chunk, grad.T @ x, moments, self.steps)
 
     def _logits(self, x: Tensor, inside: slice, out: Tensor | None = None) -> Tensor:
         if self.bias is None:

@@ -8,15 +8,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from fanin.errors import CheckpointError, ConfigError
+from fanin.errors import ConfigError
 from fanin.kernels.active_inputs import ActiveInputs
-from fanin.kernels.spec import Moments, Positives, moment_count
-from fanin.kernels.updates import zero_moments
+from fanin.kernels.spec import Positives
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-    from typing import Self
+    from collections.abc import Mapping
 
+    from fanin.classifier.sparse import SparsePart
     from fanin.kernels.spec import Loss, Update
 
 
@@ -28,13 +27,10 @@ class Classifier(nn.Module, ABC):
     batches: make the batch larger instead.
 
     Attributes:
-        weight: the trained weights.
-        bias: (L,), or None.
+        in_features: D.
+        out_features: L.
         steps: how many fused steps were made; Adam's bias correction counts them.
     """
-
-    weight: nn.Parameter
-    bias: nn.Parameter | None
 
     def __init__(self, in_features: int, out_features: int) -> None:
         super().__init__()
@@ -46,7 +42,6 @@ class Classifier(nn.Module, ABC):
         self.in_features = in_features
         self.out_features = out_features
         self.steps = 0
-        self._moments: Moments | None = None
 
     @abstractmethod
     def train_step(
@@ -87,6 +82,23 @@ class Classifier(nn.Module, ABC):
         """
 
     @abstractmethod
+    def set_bias(self, bias: Tensor) -> None:
+        """Set the biases from values by label id, (L,).
+
+        Raises:
+            ConfigError: the layer has no bias.
+        """
+
+    def sparse_part(self) -> SparsePart | None:
+        """The fixed fan-in layer that serves all or some of the labels, which starts and rewiring work on, if any."""
+        return None
+
+    @property
+    @abstractmethod
+    def connections(self) -> int:
+        """How many weights tie features to labels; a dense layer has D x L."""
+
+    @abstractmethod
     def nbytes(self) -> dict[str, int]:
         """Bytes of what prediction needs, by part."""
 
@@ -94,51 +106,22 @@ class Classifier(nn.Module, ABC):
     def settings(self) -> dict[str, Any]:
         """The constructor's arguments as plain values; a layer built from them can load this one's state."""
 
+    @abstractmethod
     def optimizer_state(self) -> dict[str, Tensor]:
         """The update's state by name, for checkpoints; the tensors are the live ones."""
-        moments = self._moments or Moments()
-        named = {f"weight.{i}": tensor for i, tensor in enumerate(moments.weight)}
-        return named | {f"bias.{i}": tensor for i, tensor in enumerate(moments.bias)}
 
+    @abstractmethod
     def load_optimizer_state(self, state: Mapping[str, Tensor], steps: int) -> None:
         """Take up a state of :meth:`optimizer_state` after ``steps`` fused steps.
 
         Raises:
             CheckpointError: a tensor is missing, unknown, or not of this layer's shape.
         """
-        parameters = {"weight": self.weight} if self.bias is None else {"weight": self.weight, "bias": self.bias}
-        count = len(state) // len(parameters)
-        needed = {f"{part}.{i}": parameter for part, parameter in parameters.items() for i in range(count)}
-        for name in sorted(state.keys() | needed.keys()):
-            if name not in state or name not in needed or state[name].shape != needed[name].shape:
-                raise CheckpointError(f"optimizer state {name!r} does not fit this {type(self).__name__}")
-        named = {name: state[name].to(parameter).clone() for name, parameter in needed.items()}
-        moments = {part: tuple(named[f"{part}.{i}"] for i in range(count)) for part in parameters}
-        self._moments = Moments(**moments) if steps else None
-        self.steps = steps
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        """Let the update's state follow the parameters to another device or dtype."""
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        if self._moments is not None:
-            self._moments = Moments(*(tuple(map(fn, tensors)) for tensors in self._moments))
-        return self
-
-    def _begin_step(self, rows: int, update: Update) -> Moments:
-        """The update's state (made on first use) of a step, which is counted."""
-        if not rows:
-            raise ConfigError("train_step got a batch of no rows; leave such a batch out")
-        if self._moments is None:
-            self._moments = zero_moments(
-                update, self.weight.detach(), None if self.bias is None else self.bias.detach()
-            )
-        if len(self._moments.weight) != moment_count(update):
-            raise ConfigError(
-                f"this layer was trained with an update of {len(self._moments.weight)} state tensors and "
-                f"{type(update).__name__} needs {moment_count(update)}; keep one kind of update for a whole training"
-            )
-        self.steps += 1
-        return self._moments
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the weights, and of every x."""
+        return next(self.parameters()).dtype
 
     def _checked_positives(self, positives: Positives, rows: int) -> Positives:
         """Positives as the kernels want them, after a check of everything a kernel takes on trust."""
@@ -165,8 +148,8 @@ class Classifier(nn.Module, ABC):
     def _checked_active(self, x: ActiveInputs) -> ActiveInputs:
         """Active columns as the kernels want them."""
         values, columns = x.values, x.columns
-        if values.dtype != self.weight.dtype:
-            raise ConfigError(f"x is {values.dtype} and the weights are {self.weight.dtype}; convert one of them")
+        if values.dtype != self.dtype:
+            raise ConfigError(f"x is {values.dtype} and the weights are {self.dtype}; convert one of them")
         if x.in_features != self.in_features or values.ndim != 2 or columns.shape != values.shape[1:]:
             raise ConfigError(
                 f"active inputs of shape {tuple(values.shape)} with {len(columns)} columns of {x.in_features}; this "
@@ -181,19 +164,10 @@ class Classifier(nn.Module, ABC):
     def _check_features(self, x: Tensor) -> None:
         if x.ndim < 1 or x.shape[-1] != self.in_features:
             raise ConfigError(f"x has shape {tuple(x.shape)}; this layer needs {self.in_features} features in the last")
-        if x.dtype != self.weight.dtype:
-            raise ConfigError(f"x is {x.dtype} and the weights are {self.weight.dtype}; convert one of them")
+        if x.dtype != self.dtype:
+            raise ConfigError(f"x is {x.dtype} and the weights are {self.dtype}; convert one of them")
 
     def _checked_k(self, k: int) -> int:
         if k < 1:
             raise ConfigError(f"k={k}: ask for at least one label a row")
         return min(k, self.out_features)
-
-    @torch.no_grad()
-    def _draw_weights(self, scale: float, fan_in: int, seed: int) -> None:
-        """Weights and bias uniform within scale / sqrt(fan_in), in place and without temporaries."""
-        bound = scale / fan_in**0.5
-        generator = torch.Generator(self.weight.device).manual_seed(seed)
-        self.weight.uniform_(-bound, bound, generator=generator)
-        if self.bias is not None:
-            self.bias.uniform_(-bound, bound, generator=generator)

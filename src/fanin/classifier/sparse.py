@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from fanin.classifier.cluster_weights import ClusterWeights
-from fanin.classifier.interface import Classifier
 from fanin.classifier.internal_order import InternalOrder
 from fanin.classifier.topology import check_index, check_shape, set_count
+from fanin.classifier.weighted import WeightedClassifier
 from fanin.errors import CheckpointError, ConfigError
 from fanin.kernels import dispatch
 from fanin.kernels.active_inputs import ActiveInputs
@@ -25,7 +25,19 @@ if TYPE_CHECKING:
 _NARROWED_ROWS = 16  # from so many rows on, index sets into a batch's active columns are worth their making
 
 
-class SparseLinear(Classifier):
+class SparsePart(NamedTuple):
+    """A fixed fan-in layer and the labels that it serves, for what sets or changes its connections.
+
+    Attributes:
+        layer: the layer.
+        labels: (n,) int64, the classifier's label id at each place of the layer's tensors.
+    """
+
+    layer: SparseLinear
+    labels: Tensor
+
+
+class SparseLinear(WeightedClassifier):
     """A linear layer whose outputs each read ``fan_in`` inputs, with real sparse storage.
 
     A drop-in for :class:`torch.nn.Linear` in any model (``forward`` is differentiable), and an output layer for huge
@@ -147,16 +159,15 @@ class SparseLinear(Classifier):
         scores, places = self._backend().topk(layer, rows, self._checked_k(k), exclude, self._shared(rows))
         return scores, places if self.order is None else self.order.labels(places)
 
-    @torch.no_grad()
     def set_bias(self, bias: Tensor) -> None:
-        """Set the biases from values by label id, (L,).
+        """Set the biases from values by label id; see :meth:`Classifier.set_bias`."""
+        super().set_bias(bias[self.sparse_part().labels])
 
-        Raises:
-            ConfigError: the layer has no bias.
-        """
-        if self.bias is None:
-            raise ConfigError("this layer has no bias to set")
-        self.bias.copy_(bias if self.order is None else bias[self.order.outer.long()])
+    def sparse_part(self) -> SparsePart:
+        """This layer and its labels; see :meth:`Classifier.sparse_part`."""
+        if self.order is None:
+            return SparsePart(self, torch.arange(self.out_features, device=self.weight.device))
+        return SparsePart(self, self.order.outer.long())
 
     def rewire(self, prune: Prune, seed: int, inputs: int | None = None) -> Tensor:
         """Prune the weakest connections and regrow as many at random (SET); weights and state there become zero.
@@ -164,13 +175,18 @@ class SparseLinear(Classifier):
         Args:
             prune: how many and which.
             seed: a fresh one for every rewiring.
-            inputs: regrown connections read one of the first so many inputs, at least F; by default any.
+            inputs: regrown connections read one of the first so many inputs; by default any.
 
         Returns:
             How many connections each index set replaced, (ceil(L / G),) int32.
+
+        Raises:
+            ConfigError: the layer has fewer inputs, or none of them would be left.
         """
-        layer = self._weights(self.index, self.in_features if inputs is None else inputs)
-        return self._backend().rewire(layer, self._moments or Moments(), prune, seed)
+        if inputs is not None and not 1 <= inputs <= self.in_features:
+            raise ConfigError(f"inputs={inputs} must lie in 1..{self.in_features}, the layer's inputs")
+        layer = self._weights(self.index, self.in_features)
+        return self._backend().rewire(layer, self._moments or Moments(), prune, seed, inputs)
 
     def nbytes(self) -> dict[str, int]:
         """Bytes of weights, index sets, bias, and of the clusters' vectors and the internal order where there are."""

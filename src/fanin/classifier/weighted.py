@@ -1,0 +1,98 @@
+"""What the output layers of one weight tensor and one bias have in common: the update's state and the start."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from fanin.classifier.interface import Classifier
+from fanin.errors import CheckpointError, ConfigError
+from fanin.kernels.spec import Moments, moment_count
+from fanin.kernels.updates import zero_moments
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import Self
+
+    from fanin.kernels.spec import Update
+
+
+class WeightedClassifier(Classifier):
+    """A classifier whose update works on its own ``weight`` and ``bias``.
+
+    Attributes:
+        weight: the trained weights, a row a label.
+        bias: (L,), or None.
+    """
+
+    weight: nn.Parameter
+    bias: nn.Parameter | None
+
+    def __init__(self, in_features: int, out_features: int) -> None:
+        super().__init__(in_features, out_features)
+        self._moments: Moments | None = None
+
+    @torch.no_grad()
+    def set_bias(self, bias: Tensor) -> None:
+        """Set the biases; see :meth:`Classifier.set_bias`."""
+        if self.bias is None:
+            raise ConfigError("this layer has no bias to set")
+        self.bias.copy_(bias)
+
+    @property
+    def connections(self) -> int:
+        """How many weights tie features to labels."""
+        return self.weight.numel()
+
+    def optimizer_state(self) -> dict[str, Tensor]:
+        """The update's state by name; see :meth:`Classifier.optimizer_state`."""
+        moments = self._moments or Moments()
+        named = {f"weight.{i}": tensor for i, tensor in enumerate(moments.weight)}
+        return named | {f"bias.{i}": tensor for i, tensor in enumerate(moments.bias)}
+
+    def load_optimizer_state(self, state: Mapping[str, Tensor], steps: int) -> None:
+        """Take up a state of :meth:`optimizer_state`; see :meth:`Classifier.load_optimizer_state`."""
+        parameters = {"weight": self.weight} if self.bias is None else {"weight": self.weight, "bias": self.bias}
+        count = len(state) // len(parameters)
+        needed = {f"{part}.{i}": parameter for part, parameter in parameters.items() for i in range(count)}
+        for name in sorted(state.keys() | needed.keys()):
+            if name not in state or name not in needed or state[name].shape != needed[name].shape:
+                raise CheckpointError(f"optimizer state {name!r} does not fit this {type(self).__name__}")
+        named = {name: state[name].to(parameter).clone() for name, parameter in needed.items()}
+        moments = {part: tuple(named[f"{part}.{i}"] for i in range(count)) for part in parameters}
+        self._moments = Moments(**moments) if steps else None
+        self.steps = steps
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Let the update's state follow the parameters to another device or dtype."""
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        if self._moments is not None:
+            self._moments = Moments(*(tuple(map(fn, tensors)) for tensors in self._moments))
+        return self
+
+    def _begin_step(self, rows: int, update: Update) -> Moments:
+        """The update's state (made on first use) of a step, which is counted."""
+        if not rows:
+            raise ConfigError("train_step got a batch of no rows; leave such a batch out")
+        if self._moments is None:
+            self._moments = zero_moments(
+                update, self.weight.detach(), None if self.bias is None else self.bias.detach()
+            )
+        if len(self._moments.weight) != moment_count(update):
+            raise ConfigError(
+                f"this layer was trained with an update of {len(self._moments.weight)} state tensors and "
+                f"{type(update).__name__} needs {moment_count(update)}; keep one kind of update for a whole training"
+            )
+        self.steps += 1
+        return self._moments
+
+    @torch.no_grad()
+    def _draw_weights(self, scale: float, fan_in: int, seed: int) -> None:
+        """Weights and bias uniform within scale / sqrt(fan_in), in place and without temporaries."""
+        bound = scale / fan_in**0.5
+        generator = torch.Generator(self.weight.device).manual_seed(seed)
+        self.weight.uniform_(-bound, bound, generator=generator)
+        if self.bias is not None:
+            self.bias.uniform_(-bound, bound, generator=generator)
