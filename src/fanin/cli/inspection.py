@@ -70,8 +70,19 @@ def _recipe_rows(recipe: dict[str, Any] | None) -> list[tuple[str, str]]:
     rows = [
         ("training", f"{training['epochs']} epochs, batches of {training['batch_size']}, seed {training['seed']}"),
         ("classifier's update", f"{classifier['update']['kind']}, rate {classifier['schedule']['learning_rate']:g}"),
-        ("encoder", f"{encoder['kind']}, embeddings of {encoder['embedding_dim']}, {encoder['blocks']} blocks"),
+        ("encoder", _encoder_row(encoder)),
     ]
     if rewiring is not None:
         rows.append(("rewiring", f"{rewiring['fraction']:.0%} every {rewiring['interval']} steps"))
     return rows
+
+
+def _encoder_row(encoder: dict[str, Any]) -> str:
+    match encoder["kind"]:
+        case "bag":
+            return f"bag, embeddings of {encoder['embedding_dim']}, {encoder['blocks']} blocks"
+        case "transformer":
+            state = "frozen" if encoder["frozen"] else "fine-tuned"
+            return f"transformer, {encoder['model']}, {state}, {encoder['pooling']} of {encoder['last_layers']} layers"
+        case kind:
+            return str(kind)

@@ -16,7 +16,7 @@ from fanin.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from fanin.model import Prediction
+    from fanin.model import Prediction, TextModel
 
 
 def predict(
@@ -25,7 +25,14 @@ def predict(
     texts: Annotated[
         list[str] | None, typer.Option("--text", metavar="TEXT", help="A text to predict for. Repeatable.")
     ] = None,
-    file: Annotated[Path | None, typer.Option("--file", metavar="FILE", help="A file with a text a line.")] = None,
+    file: Annotated[
+        Path | None,
+        typer.Option(
+            "--file",
+            metavar="FILE",
+            help="A file with a text a line; for a model of features, a file of features (.npy, or sparse rows).",
+        ),
+    ] = None,
     k: Annotated[int, typer.Option("-k", min=1, help="How many labels a text.")] = 5,
     json: Annotated[
         bool, typer.Option("--json", help="Print JSON lines: the text and its predictions, best first.")
@@ -40,13 +47,30 @@ def predict(
 
     blocks = _blocks(texts or [], file, source)
     model = load_model(model_folder(run))
+    if model.tokenizer is None:
+        _predict_features(model, texts or [], file, source, k, json=json)
+        return
     for block in blocks:
         for text, predictions in zip(block, model.predict_stream(block, k), strict=True):
             if json:
-                _write_json_line(text, predictions)
+                _write_json_line({"text": text}, predictions)
             else:
                 _write_lines(text, predictions)
         sys.stdout.flush()  # a process that feeds us texts may be waiting for these answers
+
+
+def _predict_features(
+    model: TextModel, texts: Sequence[str], file: Path | None, source: str | None, k: int, *, json: bool
+) -> None:
+    from fanin.data.feature_store import read_features
+
+    if texts or source or file is None:
+        raise ConfigError("this model reads features, no texts; give a file of them with --file (.npy, or sparse rows)")
+    for row, predictions in enumerate(model.predict_features(read_features(file), k)):
+        if json:
+            _write_json_line({"row": row}, predictions)
+        else:
+            _write_lines(f"row {row}", predictions)
 
 
 def _blocks(texts: Sequence[str], file: Path | None, source: str | None) -> Iterator[Sequence[str]]:
@@ -67,10 +91,10 @@ def _blocks(texts: Sequence[str], file: Path | None, source: str | None) -> Iter
     return chain.from_iterable(parts)
 
 
-def _write_json_line(text: str, predictions: Iterable[Prediction]) -> None:
+def _write_json_line(source: dict[str, str] | dict[str, int], predictions: Iterable[Prediction]) -> None:
     # Six digits are what float32 holds.
     ranked = [{"label": prediction.label, "score": float(f"{prediction.score:.6g}")} for prediction in predictions]
-    write_json({"text": text, "predictions": ranked}, indent=None)
+    write_json({**source, "predictions": ranked}, indent=None)
 
 
 def _write_lines(text: str, predictions: Iterable[Prediction]) -> None:

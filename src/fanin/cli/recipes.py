@@ -28,11 +28,12 @@ def show_recipes(
         recipe = load_recipe(shipped)
         section, training = recipe.classifier, recipe.training
         fan_in = f"{section.fan_in} of" if isinstance(section, SparseSection) else "all"
+        features = recipe.encoder.out_features or "the encoder's"
         rows.append(
             [
                 shipped,
                 section.kind,
-                f"{fan_in} {recipe.encoder.out_features}",
+                f"{fan_in} {features}",
                 f"{training.epochs}",
                 f"{training.batch_size}",
             ]

@@ -5,15 +5,32 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fanin.data.feature_rows import DenseFeatures, FeatureSplit
-from fanin.data.features import check_finite
+from fanin.data.features import check_finite, open_features
+from fanin.data.sparse_features import read_sparse_features
 from fanin.errors import DataError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from fanin.data.dataset import Dataset
+    from fanin.data.feature_rows import SparseFeatures
     from fanin.data.label_rows import LabelRows
     from fanin.labels.vocabulary import LabelVocabulary
+
+
+def read_features(path: Path) -> DenseFeatures | SparseFeatures:
+    """The features in a file, checked: dense ones of a ``.npy`` file, memory-mapped, else sparse rows.
+
+    Raises:
+        DataError: the file is faulty, or a value is not finite.
+    """
+    if path.suffix.lower() != ".npy":
+        return read_sparse_features(path)
+    features = DenseFeatures(open_features(path))
+    for _ in check_finite(features.values, str(path)):
+        pass
+    return features
 
 
 class FeatureStore:
