@@ -51,6 +51,13 @@ def test_scientific_notation_without_a_dot_is_a_number(tmp_path):
     assert load_recipe(path).encoder.optimizer.learning_rate == 1e-3
 
 
+def test_steps_of_warm_up_take_the_place_of_the_share(tmp_path):
+    recipe = load_recipe("default", ["classifier.schedule.warmup_steps=30"])
+    assert (recipe.classifier.schedule.warmup_share, recipe.classifier.schedule.warmup_steps) == (None, 30)
+    (tmp_path / "again.yaml").write_text(recipe_text(recipe), encoding="utf-8")
+    assert load_recipe(tmp_path / "again.yaml") == recipe
+
+
 def test_updates_are_built_with_the_step_s_learning_rate():
     values = {"classifier": {"update": {"kind": "sgd", "momentum": 0.9}}}
     assert recipe_from_values(values, "test").classifier.update.at(0.5) == SGD(0.5, momentum=0.9)
@@ -98,6 +105,8 @@ def test_updates_are_built_with_the_step_s_learning_rate():
         (["tokenizer.unknown_buckets=9999999999999999999999"], "tokenizer.unknown_buckets"),
         (["tokenizer.unknown_buckets=2147483647"], "unknown_buckets, frequent_pairs"),
         (["training.seed=9223372036854775808"], "training.seed"),
+        (["encoder.table.warmup_steps=9", "encoder.table.warmup_share=0.1"], "encoder.table: the warm-up has a share"),
+        (["encoder.table.warmup_share=null"], "encoder.table: the warm-up has a share"),
     ],
 )
 def test_wrong_settings_are_named(settings, message):

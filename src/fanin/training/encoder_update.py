@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import torch
 
 from fanin.kernels.active_inputs import ActiveInputs
-from fanin.training.schedule import learning_rate
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -74,13 +73,8 @@ class EncoderUpdate:
             torch._foreach_mul_(gradients, scale)
         if self._optimizer is not None:
             for group in self._optimizer.param_groups:
-                group["lr"] = self._rate(group["schedule"], step)
+                group["lr"] = group["schedule"].rate(step, self._total_steps)
             self._optimizer.step()
             self._optimizer.zero_grad()
         if "table" in self._schedules:
-            self._encoder.table_step(self._rate(self._schedules["table"], step), scale)
-
-    def _rate(self, schedule: ScheduleSection, step: int) -> float:
-        return learning_rate(
-            schedule.learning_rate, schedule.warmup_share, schedule.final_share, step, self._total_steps
-        )
+            self._encoder.table_step(self._schedules["table"].rate(step, self._total_steps), scale)

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_val
 
 from fanin.evaluation.metrics import SCORES
 from fanin.kernels.spec import SGD, AdamW, Loss, Update
+from fanin.training.schedule import learning_rate
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -32,13 +33,39 @@ class ScheduleSection(Section):
 
     Attributes:
         learning_rate: the peak.
-        warmup_share: share of the run's steps until the peak.
+        warmup_share: share of the run's steps until the peak; null where ``warmup_steps`` is set.
+        warmup_steps: steps until the peak, in place of a share.
         final_share: share of the peak at the last step.
+
+    >>> ScheduleSection(learning_rate=0.4, warmup_steps=4).rate(step=1, total_steps=100)
+    0.1
     """
 
     learning_rate: Positive
-    warmup_share: Share = 0.05
+    warmup_share: Share | None = 0.05
+    warmup_steps: CountOrZero | None = None
     final_share: Share = 0.0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _steps_replace_the_default_share(cls, values: Any) -> Any:
+        if isinstance(values, dict) and values.get("warmup_steps") is not None:
+            return {"warmup_share": None, **values}
+        return values
+
+    @model_validator(mode="after")
+    def _one_warmup(self) -> ScheduleSection:
+        if (self.warmup_share is None) == (self.warmup_steps is None):
+            raise ValueError("the warm-up has a share or a number of steps; set one of warmup_share and warmup_steps")
+        return self
+
+    def rate(self, step: int, total_steps: int) -> float:
+        """The learning rate of ``step`` (from 1) of ``total_steps``."""
+        if self.warmup_share is None:
+            warmup: float = self.warmup_steps or 0
+        else:
+            warmup = self.warmup_share * total_steps
+        return learning_rate(self.learning_rate, warmup, self.final_share, step, total_steps)
 
 
 class TokenizerSection(Section):
@@ -101,7 +128,7 @@ class BagSection(EncoderSection):
 
 
 class TransformerSection(EncoderSection):
-    """A transformer, texts to x (B, D); see :class:`fanin.encoders.transformer.TransformerEncoder`.
+    """A transformer, texts to x (B, D); see :class:`fanin.encoders.transformer_encoder.TransformerEncoder`.
 
     Attributes:
         model: a folder of Hugging Face files, or a name on the hub.

@@ -29,7 +29,6 @@ from fanin.training.assemble import (
 from fanin.training.label_order import related_order
 from fanin.training.process_memory import peak_bytes
 from fanin.training.recipe import SparseSection
-from fanin.training.schedule import learning_rate
 from fanin.training.scoring import score_split
 from fanin.training.token_start import start_from_tokens
 from fanin.training.warm_start import start_from_centroids
@@ -39,7 +38,7 @@ if TYPE_CHECKING:
     from fanin.data.label_rows import LabelRows
     from fanin.training.preparation import PreparedData
     from fanin.training.progress import ProgressDisplay
-    from fanin.training.recipe import Recipe, ScheduleSection
+    from fanin.training.recipe import Recipe
     from fanin.training.run_folder import RunFolder
 
 
@@ -172,7 +171,7 @@ class Trainer:
         self._step += 1
         x = encode(self._encoder, batch.inputs)  # (B, D)
         positives = Positives(torch.from_numpy(batch.indptr), torch.from_numpy(batch.indices))
-        update = section.update.at(self._rate(section.schedule))
+        update = section.update.at(section.schedule.rate(self._step, self._total_steps))
         loss, dx = self._classifier.train_step(x, positives, section.loss, update)
         if not math.isfinite(loss):
             kept = ". The best model so far is kept" if self._best > -math.inf else ""
@@ -193,11 +192,6 @@ class Trainer:
             if report is not None:
                 self._run.log("rewire", **report.as_dict())
         return loss
-
-    def _rate(self, schedule: ScheduleSection) -> float:
-        return learning_rate(
-            schedule.learning_rate, schedule.warmup_share, schedule.final_share, self._step, self._total_steps
-        )
 
     def _validate(self, epoch: int) -> None:
         self._display.start("validation", len(self._data.validation_rows))
