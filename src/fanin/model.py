@@ -10,6 +10,7 @@ import torch
 
 from fanin.data.feature_rows import SparseFeatures
 from fanin.encoders.features import FeatureEncoder, SparseFeatureEncoder
+from fanin.encoders.intermediate import base_encoder
 from fanin.errors import ConfigError, DataError
 from fanin.kernels.spec import Loss
 
@@ -48,7 +49,7 @@ def encode(encoder: Encoder, inputs: Iterable[NDArray[Any]]) -> Tensor | ActiveI
 
 def check_features(encoder: Encoder, features: DenseFeatures | SparseFeatures) -> None:
     """Raise DataError unless an encoder reads features of this kind and number."""
-    sparse = isinstance(features, SparseFeatures)
+    encoder, sparse = base_encoder(encoder), isinstance(features, SparseFeatures)
     found = f"{'sparse' if sparse else 'dense'} features, {features.columns} of them"
     if not isinstance(encoder, FeatureEncoder | SparseFeatureEncoder):
         raise DataError(f"the data holds {found}, but this model reads texts; give it texts")

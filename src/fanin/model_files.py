@@ -13,7 +13,15 @@ from safetensors import SafetensorError
 
 from fanin.classifier.dense import DenseLinear
 from fanin.classifier.sparse import SparseLinear
-from fanin.encoders.files import ENCODERS, WEIGHTS_FILE, load_encoder, save_encoder
+from fanin.encoders.files import (
+    ENCODERS,
+    WEIGHTS_FILE,
+    load_encoder,
+    load_intermediate,
+    save_encoder,
+    save_intermediate,
+)
+from fanin.encoders.intermediate import IntermediateLayer, base_encoder
 from fanin.errors import CheckpointError, DataError, FaninError
 from fanin.folders import replacing_folder
 from fanin.kernels.spec import Loss
@@ -58,7 +66,7 @@ def save_model(model: TextModel, folder: Path) -> None:
     kind = next(name for name, cls in _CLASSIFIERS.items() if type(model.classifier) is cls)
     try:
         with replacing_folder(folder, DESCRIPTION) as new:
-            encoder_kind = save_encoder(model.encoder, model.tokenizer, new)
+            encoder = _save_encoder(model, new)
             write_tensors(model.classifier.state_dict(), new / _CLASSIFIER)
             write_tensors({"train_counts": torch.from_numpy(model.train_counts)}, new / _COUNTS)
             model.labels.save(new / _LABELS)
@@ -67,7 +75,7 @@ def save_model(model: TextModel, folder: Path) -> None:
                 "format": FORMAT,
                 "loss": model.loss.value,
                 "train_points": model.train_points,
-                "encoder": {"kind": encoder_kind, "settings": dict(model.encoder.settings)},
+                "encoder": encoder,
                 "classifier": {"kind": kind, "settings": model.classifier.settings()},
                 "bytes": files,
             }
@@ -137,16 +145,29 @@ def _description(folder: Path) -> dict[str, Any]:
     return description
 
 
+def _save_encoder(model: TextModel, folder: Path) -> dict[str, Any]:
+    """Write encoder and tokenizer; gives their description."""
+    base = base_encoder(model.encoder)
+    kind = save_encoder(base, model.tokenizer, folder)
+    description = {"kind": kind, "settings": dict(base.settings)}
+    if isinstance(model.encoder, IntermediateLayer):
+        description["intermediate"] = save_intermediate(model.encoder, folder)
+    return description
+
+
 def _encoder(folder: Path, description: dict[str, Any]) -> tuple[Encoder, TextTokenizer | None]:
     """Encoder and tokenizer as described, their weights loaded."""
-    part = description["encoder"]
     try:
-        return load_encoder(part["kind"], part["settings"], folder)
+        part = description["encoder"]
+        encoder, tokenizer = load_encoder(part["kind"], part["settings"], folder)
+        if "intermediate" in part:
+            encoder = load_intermediate(encoder, part["intermediate"], folder)
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, OverflowError) as error:
         if isinstance(error, FaninError):
             raise
         told = first_complaint(error)
         raise CheckpointError(f"{folder / DESCRIPTION}: not the description of an encoder ({told})") from error
+    return encoder, tokenizer
 
 
 def _laid_out(folder: Path, description: dict[str, Any]) -> tuple[SparseLinear | DenseLinear, Loss, int]:

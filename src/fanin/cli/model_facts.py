@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fanin.classifier.sparse import SparseLinear
+from fanin.encoders.intermediate import IntermediateLayer, base_encoder
 from fanin.labels.frequency import GROUP_NAMES, label_groups
 from fanin.model_files import load_model
 
@@ -46,7 +47,8 @@ def model_facts(folder: Path) -> dict[str, Any]:
     groups = np.bincount(label_groups(counts), minlength=len(GROUP_NAMES))
     return {
         "classifier": {"kind": "sparse" if "fan_in" in settings else "dense", **settings},
-        "encoder": dict(model.encoder.settings),
+        "encoder": dict(base_encoder(model.encoder).settings),
+        "intermediate": dict(model.encoder.settings) if isinstance(model.encoder, IntermediateLayer) else None,
         "loss": model.loss.value,
         "density": fan_in / classifier.in_features,
         "parameters": {

@@ -12,7 +12,18 @@ if TYPE_CHECKING:
 
 
 class DenseOnly(nn.Module):
-    """Base of the encoders that have no embedding table of their own: all they train is dense."""
+    """Base of the encoders that have no embedding table of their own: all they train is dense.
+
+    Attributes:
+        out_features: D.
+    """
+
+    out_features: int
+
+    @property
+    def learned_features(self) -> int:
+        """D: there are no lexical features."""
+        return self.out_features
 
     @property
     def table(self) -> Tensor:

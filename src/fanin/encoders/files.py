@@ -8,6 +8,7 @@ import torch
 
 from fanin.encoders.bag import BagEncoder, block_count
 from fanin.encoders.features import FeatureEncoder, SparseFeatureEncoder
+from fanin.encoders.intermediate import IntermediateLayer
 from fanin.encoders.tokenization import Tokenizer
 from fanin.encoders.transformer_encoder import TransformerEncoder
 from fanin.errors import CheckpointError, ConfigError
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from fanin.encoders.interface import Encoder, TextTokenizer
 
 WEIGHTS_FILE, TOKENIZER_FOLDER = "encoder.safetensors", "tokenizer"
+_INTERMEDIATE_FILE = "intermediate.safetensors"
 
 
 class EncoderKind(NamedTuple):
@@ -77,6 +79,32 @@ def load_encoder(kind: str, settings: Mapping[str, Any], folder: Path) -> tuple[
     if not fits:
         raise CheckpointError(f"{folder}: the tokenizer has {tokenizer.vocabulary_size} tokens, the encoder {rows}")
     return encoder, tokenizer
+
+
+def save_intermediate(encoder: IntermediateLayer, folder: Path) -> dict[str, Any]:
+    """Write an intermediate layer without its encoder; gives the settings by which to load it.
+
+    Raises:
+        OSError: the file cannot be written; so does a SafetensorError.
+    """
+    write_tensors(encoder.layer.state_dict(), folder / _INTERMEDIATE_FILE)
+    return dict(encoder.settings)
+
+
+def load_intermediate(encoder: Encoder, settings: Mapping[str, Any], folder: Path) -> IntermediateLayer:
+    """Read what :func:`save_intermediate` wrote, and put it behind its encoder.
+
+    Raises:
+        CheckpointError: the file is missing or damaged, or does not fit settings and encoder.
+    """
+    # On the meta device nothing is allocated, whatever sizes the description promises.
+    try:
+        with torch.device("meta"):
+            widened = IntermediateLayer(encoder, **settings)
+    except ConfigError as error:
+        raise CheckpointError(f"{folder / 'model.json'}: {error}; restore the model folder") from error
+    load_into(widened.layer, folder / _INTERMEDIATE_FILE)
+    return widened
 
 
 def _save_weights(encoder: nn.Module, folder: Path) -> None:

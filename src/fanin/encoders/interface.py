@@ -57,6 +57,10 @@ class Encoder(Protocol):
         """D."""
 
     @property
+    def learned_features(self) -> int:
+        """How many features of x are learned; they are the first ones, lexical features follow."""
+
+    @property
     def settings(self) -> Mapping[str, Setting]:
         """The keyword arguments that build this encoder again, without its weights."""
 

@@ -77,6 +77,7 @@ class TransformerEncoder(DenseOnly):
         _check(config.num_hidden_layers, pooling, last_layers, freeze_layers, autocast)
         pooled = config.hidden_size * last_layers
         self.tail = FeatureEncoder(pooled, out_features, layer_norm=layer_norm, dropout=dropout, seed=seed)
+        self.out_features = self.tail.out_features
         self._settings: dict[str, Setting] = {
             "padding": padding,
             "pooling": pooling,
@@ -96,19 +97,13 @@ class TransformerEncoder(DenseOnly):
         for part in _frozen_parts(self.transformer, freeze_layers, everything=frozen, embeddings=freeze_embeddings):
             part.requires_grad_(requires_grad=False)
         if gradient_checkpointing and not frozen:
-            checkpointing: Any = self.transformer.gradient_checkpointing_enable
-            checkpointing(gradient_checkpointing_kwargs={"use_reentrant": False})
+            _checkpoint(self.transformer)
         self.train(self.training)
 
     @property
     def settings(self) -> Mapping[str, Setting]:
         """The keyword arguments that build this encoder again around its transformer."""
         return dict(self._settings)
-
-    @property
-    def out_features(self) -> int:
-        """D."""
-        return self.tail.out_features
 
     @property
     def vocabulary_size(self) -> int:
@@ -197,6 +192,17 @@ def _check(layers: int, pooling: str, last_layers: int, freeze_layers: int, auto
         raise ConfigError(f"encoder.pooling is {pooling!r}; choose 'mean' or 'cls'")
     if autocast not in ("none", "bfloat16"):
         raise ConfigError(f"encoder.autocast is {autocast!r}; choose 'none' or 'bfloat16'")
+
+
+def _checkpoint(transformer: Any) -> None:
+    # The library has given it a new name.
+    enable = getattr(transformer, "activation_checkpointing_enable", None) or transformer.gradient_checkpointing_enable
+    try:
+        enable({"use_reentrant": False})
+    except ValueError as error:
+        raise ConfigError(
+            f"encoder.gradient_checkpointing: a {type(transformer).__name__} cannot do that; set it to false"
+        ) from error
 
 
 def _frozen_parts(transformer: nn.Module, layers: int, *, everything: bool, embeddings: bool) -> list[nn.Module]:

@@ -46,6 +46,7 @@ def start_from_tokens(
     """
     assert encoder.lexical_features, "the recipe is checked for it"
     L, F, G = classifier.out_features, classifier.fan_in, classifier.group_size
+    learned = classifier.in_features - encoder.lexical_features  # an intermediate layer may stand between the two
     display.start("marking tokens", L)
     tokens, offsets = split.inputs(rows)
     texts = text_rows(tokens, offsets, encoder.token_weights[: encoder.lexical_features].numpy())
@@ -55,8 +56,8 @@ def start_from_tokens(
     order = np.arange(L) if classifier.order is None else classifier.order.outer.numpy().astype(np.int64)
     for start, found in marking_tokens(texts, positives, order, F, G):
         sets = np.arange(start // G, start // G + len(found.tokens))
-        spare = draw_subset(seed, sets, np.full(len(sets), F), encoder.learned_features)
-        inputs = np.where(found.tokens >= 0, found.tokens + encoder.learned_features, spare)
+        spare = draw_subset(seed, sets, np.full(len(sets), F), learned)
+        inputs = np.where(found.tokens >= 0, found.tokens + learned, spare)
         classifier.index[sets[0] : sets[-1] + 1] = torch.from_numpy(inputs).to(classifier.index.dtype)
         weights = torch.from_numpy(found.weights) * (gain / encoder.lexical_scale)
         classifier.weight[start : start + len(weights)] = weights
