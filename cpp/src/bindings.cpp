@@ -197,13 +197,14 @@ void draw_index(const IndexMatrix& index, std::int64_t inputs, std::uint64_t see
 }
 
 void rewire(const LayerArrays& arrays, const std::vector<Matrix>& weight_moments, std::int64_t limit, double threshold,
-            std::uint64_t seed, const IntVector& replaced, int threads) {
+            std::uint64_t seed, std::int64_t inputs, const IntVector& replaced, int threads) {
   const fanin::Layer& layer = arrays.layer;
   require(size(replaced, 0) == layer.sets, "replaced has to be [S]");
-  require(limit <= layer.fan_in && limit <= layer.inputs - layer.fan_in, "limit is at most F and D - F");
+  require(limit <= layer.fan_in, "limit is at most F");
+  require(inputs >= 1 && inputs <= layer.inputs, "inputs is 1 to D");
   const fanin::Moments moments = moments_of(layer, weight_moments, {});
   const nb::gil_scoped_release release;
-  fanin::rewire(layer, moments, limit, threshold, seed, replaced.data(), threads);
+  fanin::rewire(layer, moments, limit, threshold, seed, inputs, replaced.data(), threads);
 }
 
 }  // namespace
@@ -231,5 +232,5 @@ NB_MODULE(_cpu, module) {
              "labels"_a.noconvert(), "threads"_a);
   module.def("draw_index", &draw_index, "index"_a.noconvert(), "in_features"_a, "seed"_a, "threads"_a);
   module.def("rewire", &rewire, "layer"_a, "weight_moments"_a, "limit"_a, "threshold"_a, "seed"_a,
-             "replaced"_a.noconvert(), "threads"_a);
+             "inputs"_a, "replaced"_a.noconvert(), "threads"_a);
 }

@@ -18,15 +18,15 @@ inline std::uint64_t mix(std::uint64_t value) {
 // Draws random subsets, remembering between calls only its scratch memory.
 class SubsetDrawer {
  public:
-  explicit SubsetDrawer(std::uint64_t seed, std::int64_t population)
-      : seed_(seed), population_(population), taken_(static_cast<std::size_t>(population), false) {}
+  SubsetDrawer(std::uint64_t seed, std::int64_t largest_population)
+      : seed_(seed), taken_(static_cast<std::size_t>(largest_population), false) {}
 
-  // The subset of set number `set`, in the order of the draws (Floyd's algorithm).
-  const std::vector<std::int64_t>& draw(std::int64_t set, std::int64_t size) {
+  // The subset of [0, population) for set number `set`, in the order of the draws (Floyd's algorithm).
+  const std::vector<std::int64_t>& draw(std::int64_t set, std::int64_t size, std::int64_t population) {
     const std::uint64_t key = mix(seed_ + mix(static_cast<std::uint64_t>(set)));
     chosen_.clear();
     for (std::int64_t i = 0; i < size; ++i) {
-      const std::int64_t last = population_ - size + i;
+      const std::int64_t last = population - size + i;
       const std::uint64_t high = mix(key + static_cast<std::uint64_t>(i)) >> 32;
       std::int64_t value = static_cast<std::int64_t>((high * static_cast<std::uint64_t>(last + 1)) >> 32);
       if (taken_[static_cast<std::size_t>(value)]) value = last;
@@ -39,7 +39,6 @@ class SubsetDrawer {
 
  private:
   std::uint64_t seed_;
-  std::int64_t population_;
   std::vector<bool> taken_;
   std::vector<std::int64_t> chosen_;
 };

@@ -25,7 +25,7 @@ void draw_sets(std::int64_t sets, std::int64_t fan_in, std::int64_t inputs, std:
     SubsetDrawer drawer(seed, inputs);
     const Share range = share(sets, part, parts);
     for (std::int64_t set = range.first; set < range.end; ++set) {
-      const std::vector<std::int64_t>& chosen = drawer.draw(set, fan_in);
+      const std::vector<std::int64_t>& chosen = drawer.draw(set, fan_in, inputs);
       std::transform(chosen.begin(), chosen.end(), index + set * fan_in,
                      [](std::int64_t value) { return static_cast<Index>(value); });
     }
@@ -44,24 +44,33 @@ bool weaker(const Slot& a, const Slot& b) { return a.score < b.score || (a.score
 template <class Index>
 class Rewirer {
  public:
-  Rewirer(const Layer& layer, const Moments& moments, std::int64_t limit, double threshold, std::uint64_t seed)
+  Rewirer(const Layer& layer, const Moments& moments, std::int64_t limit, double threshold, std::uint64_t seed,
+          std::int64_t inputs)
       : layer_(layer),
         moments_(moments),
         limit_(limit),
         threshold_(threshold),
-        drawer_(seed, layer.inputs - layer.fan_in),
+        inputs_(inputs),
+        drawer_(seed, inputs),
         slots_(static_cast<std::size_t>(layer.fan_in)) {}
 
   std::int32_t rewire(std::int64_t set) {
+    const std::int64_t F = layer_.fan_in;
+    const Index* index = static_cast<const Index*>(layer_.index) + set * F;
+    used_.assign(index, index + F);
+    const std::int64_t spare =
+        inputs_ - std::count_if(index, index + F, [this](Index input) { return input < inputs_; });
+    const std::int64_t limit = std::min(limit_, spare);
+    if (limit == 0) return 0;
     const std::int64_t first_label = set * layer_.group;
     const std::int64_t labels = std::min(layer_.group, layer_.labels - first_label);
     score_slots(first_label, labels);
-    const auto end_of_weakest = slots_.begin() + limit_;
+    const auto end_of_weakest = slots_.begin() + limit;
     std::nth_element(slots_.begin(), end_of_weakest - 1, slots_.end(), weaker);
     std::sort(slots_.begin(), end_of_weakest, weaker);
     std::int64_t count = 0;
-    while (count < limit_ && slots_[static_cast<std::size_t>(count)].score < threshold_) ++count;
-    if (count > 0) replace(set, first_label, labels, count);
+    while (count < limit && slots_[static_cast<std::size_t>(count)].score < threshold_) ++count;
+    if (count > 0) replace(set, first_label, labels, drawer_.draw(set, count, spare));
     return static_cast<std::int32_t>(count);
   }
 
@@ -82,15 +91,14 @@ class Rewirer {
     }
   }
 
-  // The first `count` of slots_, in their order, take the drawn inputs.
-  void replace(std::int64_t set, std::int64_t first_label, std::int64_t labels, std::int64_t count) {
+  // The first of slots_, in their order, take the inputs of the drawn ranks.
+  void replace(std::int64_t set, std::int64_t first_label, std::int64_t labels,
+               const std::vector<std::int64_t>& ranks) {
     const std::int64_t F = layer_.fan_in;
     Index* index = static_cast<Index*>(layer_.index) + set * F;
-    used_.assign(index, index + F);
-    const std::vector<std::int64_t>& ranks = drawer_.draw(set, count);
-    for (std::int64_t i = 0; i < count; ++i) {
-      const Index value = unused(ranks[static_cast<std::size_t>(i)]);
-      const std::int64_t slot = slots_[static_cast<std::size_t>(i)].number;
+    for (std::size_t i = 0; i < ranks.size(); ++i) {
+      const Index value = unused(ranks[i]);
+      const std::int64_t slot = slots_[i].number;
       index[slot] = value;
       for (std::int64_t label = first_label; label < first_label + labels; ++label) {
         layer_.weight[label * F + slot] = 0.0f;
@@ -118,17 +126,18 @@ class Rewirer {
   Moments moments_;
   std::int64_t limit_;
   double threshold_;
+  std::int64_t inputs_;  // regrown slots read one of the first so many
   SubsetDrawer drawer_;
   std::vector<Slot> slots_;
-  std::vector<Index> used_;
+  std::vector<Index> used_;  // by the set before it is rewired
 };
 
 template <class Index>
 void rewire_sets(const Layer& layer, const Moments& moments, std::int64_t limit, double threshold, std::uint64_t seed,
-                 std::int32_t* replaced, int threads) {
+                 std::int64_t inputs, std::int32_t* replaced, int threads) {
   const int parts = useful_parts(layer.sets, threads);
   run_parts(parts, [&](int part) {
-    Rewirer<Index> rewirer(layer, moments, limit, threshold, seed);
+    Rewirer<Index> rewirer(layer, moments, limit, threshold, seed, inputs);
     const Share range = share(layer.sets, part, parts);
     for (std::int64_t set = range.first; set < range.end; ++set) replaced[set] = rewirer.rewire(set);
   });
@@ -146,13 +155,13 @@ void draw_index(std::int64_t sets, std::int64_t fan_in, std::int64_t inputs, std
 }
 
 void rewire(const Layer& layer, const Moments& moments, std::int64_t limit, double threshold, std::uint64_t seed,
-            std::int32_t* replaced, int threads) {
+            std::int64_t inputs, std::int32_t* replaced, int threads) {
   if (limit <= 0) {
     std::fill(replaced, replaced + layer.sets, 0);
   } else if (layer.wide_index) {
-    rewire_sets<std::int32_t>(layer, moments, limit, threshold, seed, replaced, threads);
+    rewire_sets<std::int32_t>(layer, moments, limit, threshold, seed, inputs, replaced, threads);
   } else {
-    rewire_sets<std::uint16_t>(layer, moments, limit, threshold, seed, replaced, threads);
+    rewire_sets<std::uint16_t>(layer, moments, limit, threshold, seed, inputs, replaced, threads);
   }
 }
 

@@ -147,13 +147,14 @@ void test_topk(const Shape& shape, bool exclude, int threads) {
   }
 }
 
-void test_rewiring(const Shape& shape) {
+void test_rewiring(const Shape& shape, std::int64_t inputs_to_draw) {
   Problem p(shape);
-  const std::int64_t limit = std::min(shape.fan_in, shape.inputs - shape.fan_in);
+  const std::int64_t limit = shape.fan_in;
   std::vector<std::int32_t> replaced(static_cast<std::size_t>(p.sets), -1);
   std::vector<float> moment(p.weight.size(), 1.0f);
   const Problem before = p;
-  fanin::rewire(p.layer(), {{moment.data(), nullptr}, {nullptr, nullptr}}, limit, 0.5, 11, replaced.data(), 3);
+  fanin::rewire(p.layer(), {{moment.data(), nullptr}, {nullptr, nullptr}}, limit, 0.5, 11, inputs_to_draw,
+                replaced.data(), 3);
   for (std::int64_t set = 0; set < p.sets; ++set) {
     const std::int64_t label = set * shape.group;
     std::set<std::int64_t> inputs, used;
@@ -165,6 +166,7 @@ void test_rewiring(const Shape& shape) {
       if (input == before.input_of(label, f)) continue;
       ++changed;
       check(used.count(input) == 0, "regrown input was in use");
+      check(input < inputs_to_draw, "regrown input is one of the first");
       for (std::int64_t l = label; l < std::min(label + shape.group, shape.labels); ++l) {
         const auto at = static_cast<std::size_t>(l * shape.fan_in + f);
         check(p.weight[at] == 0.0f && moment[at] == 0.0f, "regrown slot is zero");
@@ -237,7 +239,8 @@ int main() {
     }
     shape.cluster = 0;
     test_adamw(shape);
-    test_rewiring(shape);
+    test_rewiring(shape, shape.inputs);
+    test_rewiring(shape, (shape.inputs + 1) / 2);
   }
   current = nullptr;
   test_non_finite_values();

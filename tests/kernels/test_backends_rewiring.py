@@ -80,6 +80,28 @@ def test_regrown_inputs_are_uniform_over_the_unused(backend, make_layer):
     _assert_uniform(counts[unused], 7 / 6)
 
 
+@pytest.mark.parametrize("D", [20, 70_000])
+def test_regrown_inputs_are_uniform_over_the_unused_of_the_first(backend, make_layer, D):
+    """Inputs in use beyond the first ones take nothing from what is drawn: the highest are drawn as often as others."""
+    layer = make_layer(20_000, D, 5)
+    index = torch.tensor([[3, D - 1, 0, 15, 12]], dtype=layer.index.dtype).repeat(20_000, 1)
+    layer = replace(layer, index=index.clone())
+    backend.rewire(layer, Moments(), Prune(0.6), 3, inputs=10)
+    regrown = layer.index.to(torch.int64)[layer.index != index]
+    counts = regrown.bincount(minlength=D)
+    unused = [1, 2, 4, 5, 6, 7, 8, 9]
+    assert int(counts[unused].sum()) == len(regrown) == 60_000
+    _assert_uniform(counts[unused], 7 / 5)
+
+
+def test_sets_with_fewer_spare_inputs_replace_fewer(backend, make_layer):
+    layer = make_layer(3, 9, 4)
+    layer = replace(layer, index=torch.tensor([[0, 1, 2, 3], [0, 5, 1, 8], [5, 6, 7, 8]], dtype=torch.uint16))
+    assert backend.rewire(layer, Moments(), Prune(1.0), 3, inputs=4).tolist() == [0, 2, 4]
+    assert [sorted(row) for row in layer.index.tolist()][2] == [0, 1, 2, 3]
+    assert layer.index[0].tolist() == [0, 1, 2, 3]
+
+
 def _state(layer, seed=0):
     """Moments without a zero, so that a zero shows a reset."""
     generator = torch.Generator().manual_seed(seed)
@@ -89,23 +111,24 @@ def _state(layer, seed=0):
     )
 
 
-def _assert_rewired_as_specified(before, after, old_state, state, prune, replaced):
+def _assert_rewired_as_specified(before, after, old_state, state, prune, replaced, inputs=None):
     """Check a rewiring set by set against the specification's words."""
     L, F = before.weight.shape
-    G, D = before.group_size, before.in_features
+    G, inputs = before.group_size, before.in_features if inputs is None else inputs
     assert replaced.dtype == torch.int32
     assert replaced.shape == (len(before.index),)
     assert not _has_duplicates(after.index)
-    limit = min(math.floor(prune.fraction * F), D - F)
     for s in range(len(before.index)):
+        old, new = before.index[s].tolist(), after.index[s].tolist()
+        spare = inputs - sum(i < inputs for i in old)
+        limit = min(math.floor(prune.fraction * F), spare)
         labels = slice(s * G, min((s + 1) * G, L))
         scores = before.weight[labels].double().abs().mean(0).tolist()
         weakest = sorted(range(F), key=lambda slot, scores=scores: (scores[slot], slot))[:limit]
         pruned = [slot for slot in weakest if prune.threshold is None or scores[slot] < prune.threshold]
         assert int(replaced[s]) == len(pruned) <= limit
-        old, new = before.index[s].tolist(), after.index[s].tolist()
         assert not {new[slot] for slot in pruned} & set(old), "an input in use before the step was regrown"
-        assert all(0 <= i < D for i in new)
+        assert all(0 <= new[slot] < inputs for slot in pruned)
         kept = [slot for slot in range(F) if slot not in pruned]
         assert [new[slot] for slot in kept] == [old[slot] for slot in kept]
         for then, now in zip((before.weight, *old_state.weight), (after.weight, *state.weight), strict=True):
@@ -123,34 +146,45 @@ def _copy(layer):
     st.sampled_from([None, 1e-9, 0.1, 0.3, math.inf]),
     st.sampled_from(SEEDS),
     st.booleans(),
+    st.data(),
 )
-def test_rewire_as_specified(backend, make_layer, shape, fraction, threshold, seed, ties):
+def test_rewire_as_specified(backend, make_layer, shape, fraction, threshold, seed, ties, data):
     layer = make_layer(*shape, seed=seed % 1000)
+    inputs = data.draw(st.none() | st.integers(1, layer.in_features), "inputs")
     if ties:
         layer.weight.mul_(4).round_()
     state, prune = _state(layer), Prune(fraction, threshold)
     before, old_state = _copy(layer), _state(layer)
-    replaced = backend.rewire(layer, state, prune, seed)
-    _assert_rewired_as_specified(before, layer, old_state, state, prune, replaced)
+    replaced = backend.rewire(layer, state, prune, seed, inputs)
+    _assert_rewired_as_specified(before, layer, old_state, state, prune, replaced, inputs)
     assert torch.equal(layer.bias, before.bias)
     assert all(map(torch.equal, state.bias, old_state.bias))
     twin, twin_state = _copy(before), _state(before)
-    assert torch.equal(ReferenceBackend().rewire(twin, twin_state, prune, seed), replaced)
+    assert torch.equal(ReferenceBackend().rewire(twin, twin_state, prune, seed, inputs), replaced)
     assert torch.equal(twin.index, layer.index)
     assert torch.equal(twin.weight, layer.weight)
 
 
 @pytest.mark.parametrize(
-    ("L", "D", "F", "G"), [(9000, 24, 8, 1), (4111, 24, 20, 16), (40, 65_537, 33, 1), (77, 65_536, 33, 32)]
+    ("L", "D", "F", "G", "inputs"),
+    [
+        (9000, 24, 8, 1, None),
+        (9000, 24, 8, 1, 13),
+        (4111, 24, 20, 16, None),
+        (40, 65_537, 33, 1, None),
+        (40, 65_537, 33, 1, 65_536),
+        (40, 70_000, 33, 4, 100),
+        (77, 65_536, 33, 32, None),
+    ],
 )
-def test_rewire_large_and_wide_layers(backend, make_layer, L, D, F, G):
+def test_rewire_large_and_wide_layers(backend, make_layer, L, D, F, G, inputs):
     layer, prune = make_layer(L, D, F, G), Prune(0.3)
     state, before, old_state = _state(layer), _copy(layer), _state(layer)
-    replaced = backend.rewire(layer, state, prune, 8)
+    replaced = backend.rewire(layer, state, prune, 8, inputs)
     if L < 1000:
-        _assert_rewired_as_specified(before, layer, old_state, state, prune, replaced)
+        _assert_rewired_as_specified(before, layer, old_state, state, prune, replaced, inputs)
     twin, twin_state = _copy(before), _state(before)
-    assert torch.equal(ReferenceBackend().rewire(twin, twin_state, prune, 8), replaced)
+    assert torch.equal(ReferenceBackend().rewire(twin, twin_state, prune, 8, inputs), replaced)
     for mine, other in zip(
         (layer.index, layer.weight, *state.weight), (twin.index, twin.weight, *twin_state.weight), strict=True
     ):

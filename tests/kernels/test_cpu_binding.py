@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from fanin.errors import BackendError
-from fanin.kernels.spec import SGD, AdamW, Loss, Moments, Positives, SharedScores, SparseWeights
+from fanin.kernels.spec import SGD, AdamW, Loss, Moments, Positives, Prune, SharedScores, SparseWeights
 
 L, D, F, B = 12, 9, 3, 4
 NO_POSITIVES = Positives(torch.zeros(B + 1, dtype=torch.int64), torch.zeros(0, dtype=torch.int64))
@@ -150,6 +150,14 @@ def test_parameters_that_require_gradients_are_served(core, layer):
     _, dx, _ = _step(core, trained, torch.ones(B, D))
     assert not torch.equal(trained.weight, before)
     assert not dx.requires_grad
+
+
+@pytest.mark.parametrize("inputs", [0, -1, D + 1])
+def test_regrowth_among_inputs_that_are_not_there(core, layer, inputs):
+    index = layer.index.clone()
+    with pytest.raises(BackendError, match="inputs"):
+        core.rewire(layer, Moments(), Prune(0.5), 1, inputs)
+    assert torch.equal(layer.index, index)
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="relies on untouched memory taking none")

@@ -49,12 +49,16 @@ def test_draw_subset_is_floyds_sampling(seed, wanted, data):
 
 
 @given(_SEEDS, st.integers(1, 30), st.data())
-def test_regrow_draws_among_the_unused(seed, D, data):
-    used = data.draw(st.lists(st.integers(0, D - 1), min_size=1, max_size=D, unique=True))
-    spare = sorted(set(range(D)) - set(used))
-    count = data.draw(st.integers(0, len(spare)))
-    new = drawing.regrow(seed, np.array([4]), np.array([used]), np.array([count]), D)[0, :count].tolist()
-    assert new == [spare[rank] for rank in _subset(seed, 4, count, len(spare))]
+def test_regrow_draws_among_the_unused_of_the_first_inputs(seed, D, data):
+    F = data.draw(st.integers(1, D))
+    inputs = data.draw(st.integers(1, D))
+    used = [data.draw(st.lists(st.integers(0, D - 1), min_size=F, max_size=F, unique=True)) for _ in range(2)]
+    spare = [sorted(set(range(inputs)) - set(row)) for row in used]
+    count = [data.draw(st.integers(0, len(row))) for row in spare]
+    new = drawing.regrow(seed, np.array([4, 9]), np.array(used), np.array(count), inputs)
+    for i, s in enumerate((4, 9)):
+        expected = [spare[i][rank] for rank in _subset(seed, s, count[i], len(spare[i]))]
+        assert new[i, : count[i]].tolist() == expected
 
 
 def test_regrow_can_take_every_unused_input():

@@ -34,9 +34,9 @@ void topk(const Layer& layer, const float* x, std::int64_t rows, const SharedSco
 void draw_index(std::int64_t sets, std::int64_t fan_in, std::int64_t inputs, std::uint64_t seed, bool wide, void* index,
                 int threads);
 
-// Replaces at most `limit` slots of each set, those with the smallest scores below the threshold, and zeroes their
-// weights and moments. replaced is [S].
+// Replaces at most `limit` slots of each set, those with the smallest scores below the threshold, by unused ones of the
+// first `inputs` inputs, and zeroes their weights and moments. replaced is [S].
 void rewire(const Layer& layer, const Moments& moments, std::int64_t limit, double threshold, std::uint64_t seed,
-            std::int32_t* replaced, int threads);
+            std::int64_t inputs, std::int32_t* replaced, int threads);
 
 }  // namespace fanin

@@ -138,23 +138,25 @@ class CpuBackend:
         _cpu.draw_index(index, in_features, seed & _SEED_MASK, torch.get_num_threads())
         return index
 
-    def rewire(self, layer: SparseWeights, moments: Moments, prune: Prune, seed: int) -> Tensor:
+    def rewire(
+        self, layer: SparseWeights, moments: Moments, prune: Prune, seed: int, inputs: int | None = None
+    ) -> Tensor:
         """Prune and regrow every index set; returns the number of connections replaced in each, (S,) int32."""
-        F = layer.weight.shape[1]
-        limit = min(math.floor(prune.fraction * F), layer.in_features - F)
-        replaced = torch.zeros(len(layer.index), dtype=torch.int32)
-        weight_moments = [_same("a moment of the weights", moment, layer.weight) for moment in moments.weight]
-        if limit > 0:
-            threshold = math.inf if prune.threshold is None else prune.threshold
-            _cpu.rewire(
-                _layer(layer),
-                weight_moments,
-                limit,
-                threshold,
-                seed & _SEED_MASK,
-                replaced,
-                torch.get_num_threads(),
-            )
+        D = layer.in_features
+        inputs = D if inputs is None else inputs
+        if not 1 <= inputs <= D:
+            raise BackendError(f"rewiring: inputs={inputs} to regrow must lie in 1..{D}")
+        replaced = torch.empty(len(layer.index), dtype=torch.int32)
+        _cpu.rewire(
+            _layer(layer),
+            [_same("a moment of the weights", moment, layer.weight) for moment in moments.weight],
+            math.floor(prune.fraction * layer.weight.shape[1]),
+            math.inf if prune.threshold is None else prune.threshold,
+            seed & _SEED_MASK,
+            inputs,
+            replaced,
+            torch.get_num_threads(),
+        )
         return replaced
 
 

@@ -43,7 +43,9 @@ def draw(seed: int, sets: NDArray[np.int64], i: int, bound: NDArray[np.int64]) -
     return ((high * bound.astype(np.uint64)) >> np.uint64(32)).astype(np.int64)
 
 
-def draw_subset(seed: int, sets: NDArray[np.int64], size: NDArray[np.int64], population: int) -> NDArray[np.int64]:
+def draw_subset(
+    seed: int, sets: NDArray[np.int64], size: NDArray[np.int64], population: int | NDArray[np.int64]
+) -> NDArray[np.int64]:
     """A uniform random subset of [0, population) for each set, in Floyd's order.
 
     For ``i`` in 0 .. size-1 with ``j = population - size + i``: draw t in [0, j]; take t, or j where t is taken.
@@ -51,8 +53,8 @@ def draw_subset(seed: int, sets: NDArray[np.int64], size: NDArray[np.int64], pop
     Args:
         seed: 63-bit seed.
         sets: (n,) numbers of the sets; they key the generator.
-        size: (n,) how many to draw for each set, at most ``population``.
-        population: how many to draw from.
+        size: (n,) how many to draw for each set, at most its ``population``.
+        population: how many to draw from, for all or for each (n,).
 
     Returns:
         (n, max(size)), row r filled in its first ``size[r]`` places and -1 behind.
@@ -68,23 +70,24 @@ def draw_subset(seed: int, sets: NDArray[np.int64], size: NDArray[np.int64], pop
 
 
 def regrow(
-    seed: int, sets: NDArray[np.int64], used: NDArray[np.int64], count: NDArray[np.int64], in_features: int
+    seed: int, sets: NDArray[np.int64], used: NDArray[np.int64], count: NDArray[np.int64], inputs: int
 ) -> NDArray[np.int64]:
-    """Inputs to regrow: for each set a uniform random subset of the inputs that it does not use.
+    """Inputs to regrow: for each set a uniform random subset of those of [0, inputs) that it does not use.
 
-    A subset of ranks in [0, D - F) is drawn by :func:`draw_subset`; rank r stands for the r-th smallest unused input.
+    With m of a set's inputs in [0, inputs), a subset of ranks in [0, inputs - m) is drawn by :func:`draw_subset`; rank
+    r stands for the r-th smallest unused input.
 
     Args:
         seed: 63-bit seed.
         sets: (n,) numbers of the sets.
-        used: (n, F) the inputs in use before pruning.
-        count: (n,) how many to regrow, at most D - F.
-        in_features: D.
+        used: (n, F) the inputs in use before pruning, of which some may lie beyond ``inputs``.
+        count: (n,) how many to regrow, at most ``inputs - m``.
+        inputs: how many inputs to draw among, the first ones.
 
     Returns:
         (n, max(count)), row r filled in its first ``count[r]`` places, what stands behind has no meaning.
     """
-    value = draw_subset(seed, sets, count, in_features - used.shape[1])
+    value = draw_subset(seed, sets, count, inputs - (used < inputs).sum(axis=1))
     for column in np.sort(used, axis=1).T:
         value += value >= column[:, None]
     return value

@@ -147,22 +147,24 @@ class ReferenceBackend:
         chosen = drawing.draw_subset(seed, np.arange(sets), np.full(sets, fan_in), in_features)
         return torch.from_numpy(chosen).to(index_dtype(in_features))
 
-    def rewire(self, layer: SparseWeights, moments: Moments, prune: Prune, seed: int) -> Tensor:
+    def rewire(
+        self, layer: SparseWeights, moments: Moments, prune: Prune, seed: int, inputs: int | None = None
+    ) -> Tensor:
         """Prune and regrow every index set."""
-        F = layer.weight.shape[1]
+        inputs = layer.in_features if inputs is None else inputs
+        limit = math.floor(prune.fraction * layer.weight.shape[1])
         replaced = torch.zeros(len(layer.index), dtype=torch.int32)
-        limit = min(math.floor(prune.fraction * F), layer.in_features - F)
-        if limit <= 0:
-            return replaced
         for block in _blocks(layer):
             sets = torch.arange(block.start // layer.group_size, -(-block.stop // layer.group_size))  # (s,)
             sizes = (len(layer.weight) - sets * layer.group_size).clamp_max(layer.group_size)  # labels in each group
             score = block.weight.abs().sum(1, dtype=torch.float64).cpu() / sizes[:, None]  # (s, F)
             smallest = score.argsort(dim=1, stable=True)[:, :limit]  # (s, n)
             below = score.gather(1, smallest) < (math.inf if prune.threshold is None else prune.threshold)
+            index = block.index.cpu()  # (s, F)
+            spare = inputs - (index < inputs).sum(1)  # (s,)
+            below &= torch.arange(limit) < spare[:, None]
             count = below.sum(1)
-            index = block.index.cpu()
-            new = drawing.regrow(seed, sets.numpy(), index.numpy(), count.numpy(), layer.in_features)
+            new = drawing.regrow(seed, sets.numpy(), index.numpy(), count.numpy(), inputs)
             rows, places = below.nonzero(as_tuple=True)
             slots = smallest[rows, places]
             index[rows, slots] = torch.from_numpy(new[rows.numpy(), places.numpy()])

@@ -145,9 +145,9 @@ class Moments(NamedTuple):
 class Prune(NamedTuple):
     """Which connections a rewiring removes from each index set.
 
-    A slot's score is |w|, or for G > 1 the mean of |w| over the group's labels. At most
-    ``min(floor(fraction * F), D - F)`` slots with the smallest scores are removed, the lower slot first among equals;
-    with a threshold only those of them whose score is below it.
+    A slot's score is |w|, or for G > 1 the mean of |w| over the group's labels. At most ``floor(fraction * F)`` slots
+    with the smallest scores are removed, and no more than there are unused inputs to regrow, the lower slot first among
+    equals; with a threshold only those of them whose score is below it.
     """
 
     fraction: float
@@ -220,11 +220,16 @@ class Backend(Protocol):
     def draw_index(self, sets: int, fan_in: int, in_features: int, seed: int) -> Tensor:
         """Index sets (sets, F), each a uniform random subset of [0, D) as defined by ``drawing.draw_subset``."""
 
-    def rewire(self, layer: SparseWeights, moments: Moments, prune: Prune, seed: int) -> Tensor:
+    def rewire(
+        self, layer: SparseWeights, moments: Moments, prune: Prune, seed: int, inputs: int | None = None
+    ) -> Tensor:
         """Prune, then regrow at random among the inputs that were not in use before (``drawing.regrow``).
 
-        Regrown slots keep their places; their weights and moments become zero for every label of the group. Returns
-        the number of connections replaced in each set, (S,) int32.
+        Regrown slots keep their places; their weights and moments become zero for every label of the group. They read
+        one of the first ``inputs`` inputs, in [1, D], by default any; those that stay may read others.
+
+        Returns:
+            The number of connections replaced in each set, (S,) int32.
         """
 
 
