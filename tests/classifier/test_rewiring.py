@@ -1,6 +1,5 @@
 """Whole rewirings: what the schedule says is done, reported, and nothing else changes."""
 
-import math
 
 import pytest
 import torch

@@ -1,19 +1,26 @@
-"""When a sparse classifier is rewired, how much of it, and the report of what changed."""
+"""Rewiring a sparse classifier while it trains: prune weak connections, grow others, and report what changed."""
 
 from __future__ import annotations
 
-import math
+from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from fanin.errors import ConfigError
+import torch
+
+from fanin.classifier.group_scores import BLOCK_VALUES
+from fanin.classifier.growth import Growth
+from fanin.classifier.pruning import Pruning
 from fanin.kernels.drawing import mix_seed
-from fanin.kernels.spec import Prune
+from fanin.kernels.spec import Positives, SparseWeights
 
 if TYPE_CHECKING:
-    from fanin.classifier.sparse import SparseLinear
+    from torch import Tensor
 
-_THRESHOLD_FLOOR = 1e-4  # the paper's end of the decay
+    from fanin.classifier.rewiring_schedule import RewiringSchedule
+    from fanin.classifier.sparse import SparsePart
+    from fanin.kernels.active_inputs import ActiveInputs
+    from fanin.kernels.spec import Prune
 
 
 @dataclass(frozen=True)
@@ -22,11 +29,12 @@ class RewireReport:
 
     Attributes:
         step: the training step after which it happened.
-        fraction: largest share of each set's connections that could be pruned.
+        fraction: largest share of connections that could be pruned.
         threshold: weights below it were pruned, or None where the smallest share was.
         replaced: connections replaced in all sets.
         sets_changed: index sets with at least one replaced connection.
         share: replaced connections, as a share of all.
+        grown: how many of them each mode of growth chose.
     """
 
     step: int
@@ -35,91 +43,119 @@ class RewireReport:
     replaced: int
     sets_changed: int
     share: float
+    grown: dict[str, int]
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for a log."""
         return asdict(self)
 
 
-@dataclass(frozen=True)
-class RewiringSchedule:
-    """SET rewiring every ``interval`` steps, until a share of the run, with a cosine decay of what is pruned.
+class Rewiring:
+    """Rewires one classifier through its training.
+
+    A rewiring prunes the weakest connections and grows as many in their places, of weight zero and with zero state of
+    the update. What a set read before a rewiring is not grown in it. With the defaults that is SET (Mocanu et al.,
+    2018; Ullah et al., NeurIPS 2024), done by the backend; everything else is done here, block by block of index sets.
 
     Args:
-        interval: steps between rewirings.
-        fraction: largest share of a label's connections pruned at once, in (0, 1].
-        total_steps: steps of the whole run.
-        threshold: prune weights below it instead of the smallest share (still at most ``fraction``), or None.
-        stop_share: the topology is frozen after this share of the run (the paper: 0.66).
-        decay: "cosine" lets the fraction fall to 0, or with a threshold the threshold to 1e-4, at the stop;
-            "none" keeps them.
-
-    Raises:
-        ConfigError: naming the setting.
-
-    >>> schedule = RewiringSchedule(interval=10, fraction=0.2, total_steps=100, stop_share=0.5)
-    >>> schedule.prune(7), schedule.prune(60)
-    (None, None)
-    >>> round(schedule.prune(20).fraction, 4)
-    0.1309
-    """
-
-    interval: int
-    fraction: float
-    total_steps: int
-    threshold: float | None = None
-    stop_share: float = 0.66
-    decay: str = "cosine"
-
-    def __post_init__(self) -> None:
-        if self.interval < 1:
-            raise ConfigError(f"rewiring.interval={self.interval} must be at least 1 step")
-        if not 0 < self.fraction <= 1:
-            raise ConfigError(f"rewiring.fraction={self.fraction} must lie in (0, 1]")
-        if self.threshold is not None and not self.threshold > 0:
-            raise ConfigError(f"rewiring.threshold={self.threshold} must be positive, or absent")
-        if not 0 <= self.stop_share <= 1:
-            raise ConfigError(f"rewiring.stop_share={self.stop_share} must lie in [0, 1]")
-        if self.decay not in ("cosine", "none"):
-            raise ConfigError(f"rewiring.decay={self.decay!r} must be 'cosine' or 'none'")
-
-    def prune(self, step: int) -> Prune | None:
-        """What to prune after ``step`` (from 1), or None where the step is not one of rewiring."""
-        last = self.stop_share * self.total_steps
-        if step % self.interval or step > last:
-            return None
-        factor = 1.0 if self.decay == "none" else (1 + math.cos(math.pi * step / last)) / 2
-        if self.threshold is None:
-            return Prune(self.fraction * factor)
-        floor = min(_THRESHOLD_FLOOR, self.threshold)
-        return Prune(self.fraction, floor + (self.threshold - floor) * factor)
-
-
-def rewire(
-    classifier: SparseLinear, schedule: RewiringSchedule, step: int, seed: int, inputs: int | None = None
-) -> RewireReport | None:
-    """Rewire after ``step`` if the schedule says so.
-
-    Args:
-        classifier: rewired in place.
+        part: what to rewire; the order of its labels must be settled.
         schedule: when and how much.
-        step: steps made so far.
-        seed: of the run; every step draws from its own stream.
-        inputs: regrown connections read one of the first so many inputs; by default any.
+        seed: of the run; every rewiring draws from its own stream.
+        pruning: which connections go.
+        growth: what comes in their place; by default any input, at random.
 
-    Returns:
-        What changed, or None where it was not the time.
+    >>> from fanin.classifier.rewiring_schedule import RewiringSchedule
+    >>> from fanin.classifier.sparse import SparseLinear
+    >>> schedule = RewiringSchedule(interval=10, fraction=0.25, total_steps=100, decay="none")
+    >>> rewiring = Rewiring(SparseLinear(16, 50, fan_in=4).sparse_part(), schedule, seed=0)
+    >>> rewiring.rewire(10).grown
+    {'random': 50}
     """
-    prune = schedule.prune(step)
-    if prune is None:
-        return None
-    replaced = classifier.rewire(prune, mix_seed(seed, step), inputs)
-    total = int(replaced.sum())
-    return RewireReport(
-        step=step,
-        fraction=prune.fraction,
-        threshold=prune.threshold,
-        replaced=total,
-        sets_changed=int((replaced > 0).sum()),
-        share=total / classifier.index.numel(),
-    )
+
+    def __init__(
+        self,
+        part: SparsePart,
+        schedule: RewiringSchedule,
+        seed: int,
+        pruning: Pruning | None = None,
+        growth: Growth | None = None,
+    ) -> None:
+        self._layer, self._schedule, self._seed = part.layer, schedule, seed
+        self._pruning = pruning or Pruning()
+        self._growth = growth or Growth(part.layer.in_features)
+        labels = int(part.labels.max()) + 1
+        places = torch.arange(len(part.labels), device=part.labels.device)
+        self._places = places.new_full((labels,), -1).index_copy(0, part.labels, places)  # by label id, -1: elsewhere
+
+    def observe(self, step: int, x: Tensor | ActiveInputs, positives: Positives) -> None:
+        """Show a training batch, before the rewiring that may follow its step.
+
+        Args:
+            step: number of the batch's step, from 1.
+            x: (B, D) of the batch, or its active columns; it must not be changed afterwards.
+            positives: its relevant labels, by label id.
+        """
+        ahead = self._schedule.ahead(step)
+        if ahead is not None and self._growth.watches:
+            self._growth.observe(x, self._of_part(positives), ahead)
+
+    @torch.no_grad()
+    def rewire(self, step: int) -> RewireReport | None:
+        """Rewire after ``step`` if the schedule says so.
+
+        Returns:
+            What changed, or None where it was not the time.
+        """
+        prune = self._schedule.prune(step)
+        if prune is None:
+            return None
+        seed = mix_seed(self._seed, step)
+        if self._pruning == Pruning() and not self._growth.watches:
+            counts = self._layer.rewire(prune, seed, self._growth.inputs)
+            grown = {"random": int(counts.sum())}
+        else:
+            counts, grown = self._rewire_by_blocks(prune, seed)
+        replaced = int(counts.sum())
+        return RewireReport(
+            step=step,
+            fraction=prune.fraction,
+            threshold=prune.threshold,
+            replaced=replaced,
+            sets_changed=int((counts > 0).sum()),
+            share=replaced / self._layer.index.numel(),
+            grown=grown,
+        )
+
+    def _rewire_by_blocks(self, prune: Prune, seed: int) -> tuple[Tensor, dict[str, int]]:
+        """Connections replaced in each set, (S,), and by each mode."""
+        layer, growth = self._layer, self._growth
+        tensors = SparseWeights(layer.weight.detach(), layer.index, None, layer.group_size, layer.in_features)
+        state = [tensor for name, tensor in layer.optimizer_state().items() if name.startswith("weight.")]
+        block_sets = max(1, BLOCK_VALUES // (layer.group_size * layer.fan_in))
+        if growth.watches:
+            block_sets = min(block_sets, max(1, BLOCK_VALUES // growth.inputs))
+        counts, grown = [], Counter[str](dict.fromkeys(growth.modes, 0))
+        for first, pruned in self._pruning.slots(tensors, prune, growth.inputs, block_sets):
+            counts.append(pruned.sum(1))
+            changed = counts[-1].nonzero().squeeze(1)
+            if not len(changed):
+                continue
+            index = layer.index[first : first + len(pruned)].to(torch.int64)  # (s, F)
+            new, by_mode = growth.choose(changed + first, index[changed], counts[-1][changed], seed)
+            rows, slots = pruned.nonzero(as_tuple=True)  # in the order of sets and slots
+            index[rows, slots] = new[torch.arange(new.shape[1], device=new.device) < counts[-1][changed, None]]
+            layer.index[first : first + len(pruned)] = index.to(layer.index.dtype)
+            labels = slice(first * layer.group_size, min((first + len(pruned)) * layer.group_size, layer.out_features))
+            gone = pruned.repeat_interleave(layer.group_size, dim=0)[: labels.stop - labels.start]
+            for tensor in (tensors.weight, *state):
+                tensor[labels].masked_fill_(gone, 0)
+            grown.update(by_mode)
+        return torch.cat(counts), dict(grown)
+
+    def _of_part(self, positives: Positives) -> Positives:
+        """The positives that the sparse part serves, by place."""
+        inside = positives.indices < len(self._places)
+        places = torch.where(inside, self._places[positives.indices.clamp_max(len(self._places) - 1)], -1)
+        served = places >= 0
+        before = torch.nn.functional.pad(served.cumsum(0), (1, 0))  # (P + 1,)
+        return Positives(before[positives.indptr], places[served])

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 
 from fanin.classifier.dense import DenseLinear
-from fanin.classifier.rewiring import RewiringSchedule
 from fanin.classifier.sparse import SparseLinear
 from fanin.data.feature_store import FeatureStore
 from fanin.encoders.bag import BagEncoder
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
     from fanin.encoders.interface import Encoder
     from fanin.encoders.transformer import Pretrained
     from fanin.training.preparation import PreparedData
-    from fanin.training.recipe import AnyClassifierSection, AnyEncoderSection, Recipe, ScheduleSection
+    from fanin.training.recipe import AnyClassifierSection, AnyEncoderSection, ScheduleSection
 
 _PRIOR_COUNT = 0.1  # added to every label's count, so that labels without training points have a finite bias
 # torch has no type of its own for these; sizes whose product overflows would not fit into any memory.
@@ -215,19 +214,3 @@ def _prior(loss: Loss, train_counts: NDArray[np.int64], train_points: int) -> ND
         return np.full(len(train_counts), -1.0)
     share = (train_counts + _PRIOR_COUNT) / (train_points + 2 * _PRIOR_COUNT)
     return np.asarray(np.log(share / (1 - share)))
-
-
-def build_rewiring(recipe: Recipe, total_steps: int) -> RewiringSchedule | None:
-    """The schedule of rewiring, None for a classifier that is not rewired."""
-    section = recipe.classifier
-    if not isinstance(section, SparseSection) or section.rewiring is None:
-        return None
-    rewiring = section.rewiring
-    return RewiringSchedule(
-        interval=rewiring.interval,
-        fraction=rewiring.fraction,
-        total_steps=total_steps,
-        threshold=rewiring.threshold,
-        stop_share=rewiring.stop_share,
-        decay=rewiring.decay,
-    )

@@ -8,24 +8,15 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from fanin.evaluation.metrics import SCORES
 from fanin.kernels.spec import SGD, AdamW, Loss, Update
+from fanin.training.recipe_section import Count, CountOrZero, NotNegative, Positive, Section, Share
+from fanin.training.rewiring_recipe import RewiringSection
 from fanin.training.schedule import learning_rate
 
-Share = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Count = Annotated[int, Field(ge=1, lt=2**31)]
-CountOrZero = Annotated[int, Field(ge=0, lt=2**31)]
 Cutoff = Annotated[int, Field(ge=1, le=1000)]
-
-
-class Section(BaseModel):
-    """Base of all sections: frozen, and no unknown keys."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
 
 class ScheduleSection(Section):
@@ -229,16 +220,6 @@ class UpdateSection(Section):
         return AdamW(learning_rate, self.beta1, self.beta2, self.eps, self.weight_decay)
 
 
-class RewiringSection(Section):
-    """SET rewiring; see :class:`fanin.classifier.rewiring.RewiringSchedule` for every setting."""
-
-    interval: Count = 100
-    fraction: Annotated[float, Field(gt=0, le=1)] = 0.2
-    threshold: Positive | None = None
-    stop_share: Share = 0.66
-    decay: Literal["cosine", "none"] = "cosine"
-
-
 class ClassifierSection(Section):
     """What the sparse and the dense output layer have in common.
 
@@ -272,7 +253,7 @@ class SparseSection(ClassifierSection):
             in the untrained encoder's space (:mod:`fanin.training.warm_start`); or "tokens": the lexical features that
             mark a label's texts (:mod:`fanin.training.token_start`).
         start_gain: what a label's own texts score above the average text at such a start.
-        rewiring: SET rewiring, or null. Regrown connections read learned features.
+        rewiring: how it is rewired, or null. Regrown connections read learned features.
     """
 
     kind: Literal["sparse"] = "sparse"

@@ -148,7 +148,8 @@ def _merged(base: Mapping[str, Any], change: Mapping[str, Any], defaults: object
         default = (
             getattr(defaults, key) if isinstance(defaults, BaseModel) and key in type(defaults).model_fields else None
         )
-        if isinstance(old, Mapping) and isinstance(value, Mapping):
+        section = default is None or isinstance(default, BaseModel)  # a mapping that is a plain value is replaced
+        if section and isinstance(old, Mapping) and isinstance(value, Mapping):
             kind = old.get("kind", getattr(default, "kind", None))
             result[key] = _merged(old, value, default) if value.get("kind", kind) == kind else value
         else:

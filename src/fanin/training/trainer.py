@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from fanin.classifier.rewiring import rewire
 from fanin.classifier.sparse import SparseLinear
 from fanin.data.store import TokenizedSplit
 from fanin.encoders.bag import BagEncoder
@@ -23,9 +22,9 @@ from fanin.training.assemble import (
     build_classifier,
     build_encoder,
     build_encoder_update,
-    build_rewiring,
     learned_features,
 )
+from fanin.training.assemble_rewiring import build_rewiring
 from fanin.training.label_order import related_order
 from fanin.training.process_memory import peak_bytes
 from fanin.training.recipe import SparseSection
@@ -34,6 +33,7 @@ from fanin.training.token_start import start_from_tokens
 from fanin.training.warm_start import start_from_centroids
 
 if TYPE_CHECKING:
+    from fanin.classifier.rewiring import Rewiring
     from fanin.data.batches import Batch, Batches
     from fanin.data.label_rows import LabelRows
     from fanin.training.preparation import PreparedData
@@ -87,7 +87,7 @@ class Trainer:
         order = self._label_order(mix_seed(seed, 4))
         self._train_seconds = time.monotonic() - started
         self._classifier = build_classifier(recipe.classifier, self._encoder, counts, points, mix_seed(seed, 2), order)
-        self._rewiring = build_rewiring(recipe, self._total_steps)
+        self._rewiring = self._build_rewiring()
         self._encoder_update = build_encoder_update(recipe.encoder, self._encoder, self._total_steps)
         self._model = TextModel(
             data.tokenizer,
@@ -129,6 +129,15 @@ class Trainer:
             return None
         self._display.say("clustering labels")
         return related_order(self._data, self._encoder, min(runs), seed)
+
+    def _build_rewiring(self) -> Rewiring | None:
+        section, part = self._recipe.classifier, self._classifier.sparse_part()
+        if part is None or not isinstance(section, SparseSection) or section.rewiring is None:
+            return None
+        inputs = learned_features(self._encoder)
+        return build_rewiring(
+            section.rewiring, part, section.loss, self._total_steps, self._recipe.training.seed, inputs
+        )
 
     def _start(self) -> None:
         """Set the classifier's first connections from the labels' texts if the recipe says so; that is training too."""
@@ -181,14 +190,9 @@ class Trainer:
             )
         self._encoder_update.backward(x, dx)
         self._encoder_update.step(self._step)
-        if self._rewiring is not None and isinstance(self._classifier, SparseLinear):
-            report = rewire(
-                self._classifier,
-                self._rewiring,
-                self._step,
-                self._recipe.training.seed,
-                learned_features(self._encoder),
-            )
+        if self._rewiring is not None:
+            self._rewiring.observe(self._step, x, positives)
+            report = self._rewiring.rewire(self._step)
             if report is not None:
                 self._run.log("rewire", **report.as_dict())
         return loss

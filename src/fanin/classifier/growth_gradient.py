@@ -1,0 +1,107 @@
+"""Growth by gradient: towards inputs whose weights, zero now, the loss would change fastest."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+
+from fanin.classifier.group_scores import group_scores
+from fanin.kernels import dispatch
+from fanin.kernels.active_inputs import ActiveInputs
+from fanin.kernels.losses import loss_and_gradient_inplace
+from fanin.kernels.positives import sorted_by_label
+from fanin.kernels.spec import SparseWeights
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from fanin.classifier.rewiring_modes import GroupScore
+    from fanin.classifier.sparse import SparseLinear
+    from fanin.kernels.spec import Loss, Positives
+
+
+class _Batch(NamedTuple):
+    x: Tensor | ActiveInputs
+    rows: Tensor  # (P,) of the positives, each pair once
+    places: Tensor  # (P,) their labels' places, ascending
+
+
+class GradientScores:
+    """|dense gradient| of every input's weight, of the loss of the last batches under the weights of today.
+
+    Nothing is accumulated while training: the last batches are kept, and at a rewiring their logits are computed again,
+    block by block of labels, so that no (L, D) array ever exists. A rewiring costs as much arithmetic as ``batches``
+    forward and backward passes of a dense layer over the labels that are rewired.
+
+    Method: growth by gradient (Evci et al., RigL, ICML 2020), here over several batches.
+
+    Args:
+        layer: what is rewired.
+        loss: which loss.
+        inputs: the first so many inputs are scored.
+        batches: how many batches are kept.
+        group_score: mean or max over the labels that share a set.
+    """
+
+    def __init__(
+        self, layer: SparseLinear, loss: Loss, inputs: int, batches: int = 4, group_score: GroupScore = "mean"
+    ) -> None:
+        self._layer, self._loss, self._inputs, self._group_score = layer, loss, inputs, group_score
+        self._batches: deque[_Batch] = deque(maxlen=batches)
+
+    def observe(self, x: Tensor | ActiveInputs, positives: Positives, ahead: int) -> None:
+        """Keep a batch if it will be one of the last before a rewiring."""
+        if ahead < (self._batches.maxlen or 0):
+            x = x._replace(values=x.values.detach()) if isinstance(x, ActiveInputs) else x.detach()
+            self._batches.append(_Batch(x, *sorted_by_label(positives)))
+
+    @torch.no_grad()
+    def scores(self, sets: Tensor) -> Tensor:
+        """Scores (s, inputs); 0 without a batch."""
+        G, L = self._layer.group_size, self._layer.out_features
+        return group_scores(sets, G, L, self._inputs, self._group_score, self._gradients)
+
+    def _gradients(self, places: Tensor) -> Tensor:
+        """|gradient| (c, inputs) of the labels at some places (c,), ascending."""
+        gradients = self._layer.weight.new_zeros(len(places), self._inputs)
+        for batch in self._batches:
+            logits = self._logits(batch.x, places)  # (B, c)
+            column = torch.searchsorted(places, batch.places).clamp_max(len(places) - 1)
+            here = places[column] == batch.places
+            loss_and_gradient_inplace(self._loss, logits, batch.rows[here], column[here])
+            gradients.addmm_(logits.T, first_inputs(batch.x, self._inputs))
+        return gradients.abs_()
+
+    def _logits(self, x: Tensor | ActiveInputs, places: Tensor) -> Tensor:
+        """Logits (B, c) of the labels at some places."""
+        layer = self._layer
+        index = layer.index[places // layer.group_size]  # (c, F)
+        if isinstance(x, ActiveInputs):
+            rows, index, width = x.padded(), x.narrowed(index), len(x.columns) + 1
+        else:
+            rows, width = x, layer.in_features
+        bias = None if layer.bias is None else layer.bias.detach()[places]
+        backend = dispatch.choose(rows.device, rows.dtype, layer.backend).backend
+        logits = backend.forward(SparseWeights(layer.weight.detach()[places], index, bias, 1, width), rows.contiguous())
+        if layer.clusters is not None:
+            cluster = places // layer.clusters.cluster_size
+            first, last = int(cluster[0]), int(cluster[-1])
+            vectors = layer.clusters.weight[first : last + 1]  # (k, D)
+            logits += (first_inputs(x, vectors.shape[1]) @ vectors.T)[:, cluster - first]
+        return logits
+
+
+def first_inputs(x: Tensor | ActiveInputs, count: int) -> Tensor:
+    """The first ``count`` columns of x, (B, count).
+
+    >>> first_inputs(ActiveInputs(torch.tensor([[2.0, 3.0]]), torch.tensor([1, 4]), 5), 3).tolist()
+    [[0.0, 2.0, 0.0]]
+    """
+    if not isinstance(x, ActiveInputs):
+        return x[:, :count]
+    active = int(torch.searchsorted(x.columns, count))
+    if active == count:  # they are all active, as learned features before lexical ones are
+        return x.values[:, :count]
+    return x.values.new_zeros(len(x.values), count).index_copy(1, x.columns[:active], x.values[:, :active])
