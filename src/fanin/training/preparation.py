@@ -13,6 +13,7 @@ import numpy as np
 from fanin.data.batches import Batches
 from fanin.data.building import build_store
 from fanin.data.content import cache_folder, content_key, make_key
+from fanin.data.extended_split import ExtendedSplit
 from fanin.data.feature_store import FeatureStore
 from fanin.data.store import TokenizedSplit
 from fanin.data.validation import draw_validation, row_keys
@@ -21,6 +22,7 @@ from fanin.errors import CheckpointError, ConfigError, DataError
 from fanin.folders import replacing_folder
 from fanin.model import check_features
 from fanin.training.assemble import build_transformer
+from fanin.training.label_texts import label_texts
 from fanin.training.progress import Silent, stage_progress
 from fanin.training.recipe import BagSection, FeaturesSection, TransformerSection
 from fanin.training.vector_cache import vector_store
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from fanin.data.batches import Split
     from fanin.data.dataset import Dataset
     from fanin.data.store import SplitStore
     from fanin.encoders.interface import TextTokenizer
@@ -53,6 +56,8 @@ class PreparedData:
         validation: name of the split that holds the validation rows, "dev" or "train".
         validation_rows: (m,) rows of it.
         length_window: training batches that are sorted by length together.
+        label_texts: label names that are trained on beside the texts, and are nowhere else: they are not counted, and
+            no order or start of the labels knows of them.
     """
 
     tokenizer: TextTokenizer | None
@@ -61,6 +66,7 @@ class PreparedData:
     validation: str
     validation_rows: NDArray[np.int64]
     length_window: int = 1
+    label_texts: TokenizedSplit | None = None
 
     @property
     def validation_source(self) -> str:
@@ -68,10 +74,14 @@ class PreparedData:
         return "dev split" if self.validation == "dev" else "held out from training"
 
     def train_batches(self, batch_size: int, seed: int) -> Batches:
-        """Shuffled batches of the training rows."""
-        return Batches(
-            self.store.split("train"), batch_size, seed=seed, rows=self.train_rows, length_window=self.length_window
-        )
+        """Shuffled batches of the training rows, and of the label texts where there are."""
+        split: Split = self.store.split("train")
+        rows = self.train_rows
+        if self.label_texts is not None:
+            assert isinstance(split, TokenizedSplit)
+            rows = np.concatenate([rows, len(split) + np.arange(len(self.label_texts))])
+            split = ExtendedSplit(split, self.label_texts)
+        return Batches(split, batch_size, seed=seed, rows=rows, length_window=self.length_window)
 
     def validation_batches(self) -> Batches:
         """The validation rows in order."""
@@ -128,13 +138,17 @@ def prepare(
     train = store.split("train")
     training, encoder = recipe.training, recipe.encoder
     window = encoder.length_window if isinstance(encoder, TransformerSection) and not encoder.frozen else 1
+    names = None
+    if training.label_texts:
+        assert tokenizer is not None, "the recipe is checked for it"
+        names = label_texts(tokenizer, store.vocabulary, display or Silent())
     if "dev" in store.split_names:
         dev = store.split("dev")
         rows = _at_most(np.arange(len(dev)), training.validation_rows, training.seed)
-        return PreparedData(tokenizer, store, np.arange(len(train)), "dev", rows, window)
+        return PreparedData(tokenizer, store, np.arange(len(train)), "dev", rows, window, names)
     share = min(training.validation_share, training.validation_rows / len(train))
     kept, held_out = draw_validation(row_keys(train), share, training.seed)
-    return PreparedData(tokenizer, store, kept, "train", held_out, window)
+    return PreparedData(tokenizer, store, kept, "train", held_out, window, names)
 
 
 def _readable(

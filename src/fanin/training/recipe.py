@@ -288,6 +288,8 @@ class TrainingSection(Section):
         epochs: passes over the training rows.
         steps: so many steps instead, schedules and rewiring included; null for ``epochs``.
         batch_size: B.
+        label_texts: train on the label names too, each a text with its label; they count for nothing else
+            (:attr:`fanin.training.preparation.PreparedData.label_texts`).
         seed: of everything random.
         validation_share: share of the training rows held out where the data has no dev split.
         validation_rows: no larger share is held out, or taken of the dev split, than gives about so many rows.
@@ -299,6 +301,7 @@ class TrainingSection(Section):
     epochs: Count = 10
     steps: Count | None = None
     batch_size: Count = 512
+    label_texts: bool = False
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     validation_share: Annotated[float, Field(gt=0, lt=1)] = 0.05
     validation_rows: Count = 4000
@@ -348,6 +351,14 @@ class Recipe(Section):
             raise ValueError(
                 f"the tokenizer section belongs to encoder.kind bag; an encoder of kind {self.encoder.kind} does not "
                 "use it: leave it out (a transformer's text length is encoder.max_length)"
+            )
+        reads_tokens = isinstance(self.encoder, BagSection) or (
+            isinstance(self.encoder, TransformerSection) and not self.encoder.frozen
+        )
+        if self.training.label_texts and not reads_tokens:
+            raise ValueError(
+                "training.label_texts needs an encoder that reads texts in training; features and a frozen transformer "
+                "do not: set it to false"
             )
         chosen = {f"{name}@{k}" for name in SCORES for k in self.evaluation.ks}
         if self.training.select_by not in chosen:
