@@ -12,7 +12,7 @@ from fanin.kernels.dispatch import compiled_core_obstacle
 from fanin.kernels.reference import ReferenceBackend
 from fanin.kernels.spec import SGD, Loss, Positives, SparseWeights, index_dtype
 
-pytest_plugins = ["planted"]  # tests/planted.py
+pytest_plugins = ["planted", "tiny_transformer"]  # tests/planted.py, tests/tiny_transformer.py
 
 settings.register_profile("fanin", deadline=None, derandomize=True, database=None, max_examples=30)
 settings.load_profile("fanin")

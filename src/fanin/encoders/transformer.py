@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 MODEL_FOLDER, TAIL_FILE = "transformer", "encoder.safetensors"
 _WEIGHTS = "*.safetensors"
 _SAFE = {"trust_remote_code": False}
-# What transformers raises for files that are missing, foreign or damaged is of many kinds.
-_LOADING_ERRORS = (OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError, ImportError, AssertionError)
 
 
 class Pretrained(NamedTuple):
@@ -65,7 +63,7 @@ def load_pretrained(name: str, max_length: int) -> Pretrained:
             transformer, missing = _weights(library, name, local_only=local)
     except ConfigError as error:
         raise ConfigError(f"encoder.model {name!r}: {error}") from error
-    except _LOADING_ERRORS as error:
+    except Exception as error:  # what the library raises for files that are missing or damaged is of many kinds
         raise ConfigError(
             f"encoder.model: {name!r} cannot be loaded ({first_complaint(error)}); give a folder with config.json, "
             "model.safetensors and the tokenizer's files, or the name of a model on the Hugging Face hub"
@@ -110,7 +108,7 @@ def load_transformer(folder: Path, settings: Mapping[str, Any]) -> TransformerEn
             _check_promise(library, config, shapes)
             transformer, missing = _weights(library, source, local_only=True)
         encoder = TransformerEncoder(transformer, **settings)
-    except _LOADING_ERRORS as error:
+    except Exception as error:  # as in load_pretrained
         raise CheckpointError(
             f"{source}: no transformer that fits its description ({first_complaint(error)}); restore the model folder"
         ) from error
@@ -133,7 +131,7 @@ def load_tokenizer(folder: Path) -> TransformerTokenizer:
         with _quiet(library):
             tokenizer = library.AutoTokenizer.from_pretrained(folder, local_files_only=True, **_SAFE)
         return TransformerTokenizer(tokenizer, max_length)
-    except Exception as error:  # the tokenizers library raises plain Exception for what it cannot parse
+    except Exception as error:  # as in load_pretrained
         raise CheckpointError(
             f"{folder}: not a transformer's tokenizer ({first_complaint(error)}); restore the model folder"
         ) from error
