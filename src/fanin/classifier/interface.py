@@ -152,8 +152,8 @@ class Classifier(nn.Module, ABC):
             raise ConfigError(f"x is {values.dtype} and the weights are {self.dtype}; convert one of them")
         if x.in_features != self.in_features or values.ndim != 2 or columns.shape != values.shape[1:]:
             raise ConfigError(
-                f"active inputs of shape {tuple(values.shape)} with {len(columns)} columns of {x.in_features}; this "
-                f"layer needs a value for each column, of {self.in_features}"
+                f"active inputs have values {tuple(values.shape)} and columns {tuple(columns.shape)} of "
+                f"{x.in_features} inputs; this layer needs (B, A) and (A,) of {self.in_features}"
             )
         if columns.dtype != torch.int64 or bool((columns.diff() <= 0).any()):
             raise ConfigError("the active columns must be ascending int64, each once")

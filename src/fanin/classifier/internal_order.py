@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from fanin.errors import CheckpointError, ConfigError
 from fanin.kernels.spec import Positives
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import Self
 
 
 class InternalOrder(nn.Module):
@@ -60,19 +56,15 @@ class InternalOrder(nn.Module):
         return torch.where(places >= 0, self.outer[places.clamp_min(0)].long(), -1)
 
     def _invert(self) -> None:
-        if self.outer.is_meta:
-            return
         places = torch.arange(len(self.outer), device=self.outer.device)
         self.inner = torch.empty_like(places).scatter_(0, self.outer.long(), places)
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        self._invert()
-        return self
-
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         outer = state_dict.get(f"{prefix}outer")
-        if outer is not None and not outer.is_meta and not _is_permutation(outer, len(self.outer)):
+        if outer is None or outer.is_meta:
+            super()._load_from_state_dict(state_dict, prefix, *args)
+            return
+        if not _is_permutation(outer, len(self.outer)):
             raise CheckpointError(f"{prefix}outer does not hold each of the labels 0 to {len(self.outer) - 1} once")
         super()._load_from_state_dict(state_dict, prefix, *args)
         self._invert()

@@ -70,7 +70,7 @@ class SparseLinear(WeightedClassifier):
         order: the internal order, or None where it is that of the label ids.
 
     Raises:
-        ConfigError: fan_in or group_size cannot be.
+        ConfigError: fan_in, group_size, cluster_size or cluster_inputs cannot be.
         BackendError: the backend asked for cannot serve.
 
     >>> layer = SparseLinear(16, 1000, fan_in=4)
@@ -138,7 +138,7 @@ class SparseLinear(WeightedClassifier):
         self, x: Tensor | ActiveInputs, positives: Positives, loss: Loss, update: Update, *, weight: float = 1.0
     ) -> tuple[float, Tensor]:
         """One fused step; see :meth:`Classifier.train_step`."""
-        rows, layer = self._kernel_inputs(x)
+        rows, layer, own = self._kernel_inputs(x)
         positives = self._places(positives, len(rows))
         moments = self._begin_step(len(rows), update)
         scale = weight / len(rows)
@@ -148,13 +148,11 @@ class SparseLinear(WeightedClassifier):
         )
         if self.clusters is not None and shared_grad is not None:
             self.clusters.step(rows, shared_grad, dx, update, self.steps)
-        if isinstance(x, ActiveInputs):
-            dx = dx[:, :-1] if layer.index is not self.index else dx[:, x.columns]
-        return value, dx
+        return value, dx[:, own]
 
     def topk(self, x: Tensor | ActiveInputs, k: int, exclude: Positives | None = None) -> tuple[Tensor, Tensor]:
         """The k best labels a row; see :meth:`Classifier.topk`."""
-        rows, layer = self._kernel_inputs(x)
+        rows, layer, _ = self._kernel_inputs(x)
         exclude = None if exclude is None else self._places(exclude, len(rows))
         scores, places = self._backend().topk(layer, rows, self._checked_k(k), exclude, self._shared(rows))
         return scores, places if self.order is None else self.order.labels(places)
@@ -220,18 +218,18 @@ class SparseLinear(WeightedClassifier):
 
     def load_optimizer_state(self, state: Mapping[str, Tensor], steps: int) -> None:
         """Take up a state of :meth:`optimizer_state`; see :meth:`Classifier.load_optimizer_state`."""
-        shared = {name: tensor for name, tensor in state.items() if name.startswith("clusters.")}
-        super().load_optimizer_state({name: tensor for name, tensor in state.items() if name not in shared}, steps)
-        count = 0 if self.clusters is None or self._moments is None else len(self._moments.weight)
-        names = [f"clusters.{i}" for i in range(count)]
-        if sorted(shared) != names:
-            raise CheckpointError(f"optimizer state holds {sorted(shared) or 'no'} tensors of clusters, not {names}")
         if self.clusters is None:
+            super().load_optimizer_state(state, steps)
             return
         weight = self.clusters.weight
-        if any(tensor.shape != weight.shape for tensor in shared.values()):
-            raise CheckpointError("optimizer state of the clusters does not fit this SparseLinear")
-        self.clusters.moments = tuple(shared[name].to(weight).clone() for name in names) if steps else None
+        own = {name: tensor for name, tensor in state.items() if not name.startswith("clusters.")}
+        count = sum(name.startswith("weight.") for name in own)
+        names = [f"clusters.{i}" for i in range(count)]
+        for name in sorted((state.keys() - own.keys()) | set(names)):
+            if name not in state or name not in names or state[name].shape != weight.shape:
+                raise CheckpointError(f"optimizer state {name!r} does not fit this SparseLinear")
+        super().load_optimizer_state(own, steps)
+        self.clusters.moments = tuple(state[name].to(weight).clone() for name in names) if steps else None
 
     def extra_repr(self) -> str:
         """The settings, for print(module)."""
@@ -246,16 +244,22 @@ class SparseLinear(WeightedClassifier):
     def _backend(self) -> Backend:
         return dispatch.choose(self.weight.device, self.weight.dtype, self.backend).backend
 
-    def _kernel_inputs(self, x: Tensor | ActiveInputs) -> tuple[Tensor, SparseWeights]:
-        """What a kernel reads: x and the layer, its index sets narrowed to the active columns where that pays."""
+    def _kernel_inputs(self, x: Tensor | ActiveInputs) -> tuple[Tensor, SparseWeights, slice | Tensor]:
+        """What a kernel reads, x and the layer, and which columns of this x are those that were given.
+
+        The index sets are narrowed to the active columns where that pays.
+        """
+        whole = self._weights(self.index, self.in_features)
         if not isinstance(x, ActiveInputs):
-            return self._checked_input(x), self._weights(self.index, self.in_features)
+            return self._checked_input(x), whole, slice(None)
         x = self._checked_active(x)
+        A = len(x.columns)
+        # The clusters' vectors read the first columns, so these must stay the first; a kernel needs F <= D.
         needed = 0 if self.clusters is None else self.clusters.weight.shape[1]
-        leading = not needed or (len(x.columns) >= needed and int(x.columns[needed - 1]) == needed - 1)
-        if len(x.values) < _NARROWED_ROWS or not leading:
-            return x.dense(), self._weights(self.index, self.in_features)
-        return x.padded(), self._weights(x.narrowed(self.index), len(x.columns) + 1)
+        leading = not needed or (needed <= A and int(x.columns[needed - 1]) == needed - 1)
+        if len(x.values) < _NARROWED_ROWS or not leading or self.fan_in > A + 1:
+            return x.dense(), whole, x.columns
+        return x.padded(), self._weights(x.narrowed(self.index), A + 1), slice(A)
 
     def _weights(self, index: Tensor, in_features: int) -> SparseWeights:
         bias = None if self.bias is None else self.bias.detach()

@@ -52,6 +52,7 @@ def rewire(
     limit: int,
     threshold: float,
     seed: int,
+    inputs: int,
     replaced: Tensor,
     threads: int,
 ) -> None: ...

@@ -40,17 +40,18 @@ class ActiveInputs(NamedTuple):
             index: (S, F) values in [0, D).
 
         Returns:
-            (S, F) of the dtype that A + 1 inputs need.
+            (S, F) of the dtype that A + 1 inputs need. The zero column may stand in a set several times: what it gets
+            of dx is of no use, and its weights' gradients are zero.
 
         >>> x = ActiveInputs(torch.tensor([[2.0, 3.0]]), torch.tensor([1, 4]), 5)
         >>> x.narrowed(torch.tensor([[4, 0], [2, 1]], dtype=torch.uint16)).tolist()
         [[1, 2], [2, 0]]
         """
         A = len(self.columns)
-        places = torch.full((self.in_features,), A, dtype=torch.int32).index_copy(
-            0, self.columns, torch.arange(A, dtype=torch.int32)
-        )
-        if index.device.type != "cpu":
+        device = index.device
+        places = torch.full((self.in_features,), A, dtype=torch.int32, device=device)
+        places.index_copy_(0, self.columns, torch.arange(A, dtype=torch.int32, device=device))
+        if device.type != "cpu":
             return places[index.long()].to(index_dtype(A + 1))
         table = places.to(index_dtype(A + 1)).numpy()
         return torch.from_numpy(np.take(table, index.numpy(), mode="clip"))

@@ -157,7 +157,8 @@ class Prune(NamedTuple):
 class Backend(Protocol):
     """The operations. All tensors are contiguous and on the backend's device; x, gradients and weights share a dtype.
 
-    ``index`` values are valid and free of duplicates within a set (the classifier guarantees it). Results do not
+    ``index`` values are valid and free of duplicates within a set (the classifier guarantees it), but for an input that
+    is zero in all rows (:meth:`fanin.kernels.active_inputs.ActiveInputs.narrowed`). Results do not
     depend on chunks; on several threads the order of floating-point sums may differ from one thread's, and is the
     same again for the same number of threads.
     """
