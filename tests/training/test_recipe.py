@@ -6,7 +6,8 @@ import pytest
 
 from fanin.errors import ConfigError
 from fanin.kernels.spec import SGD, AdamW
-from fanin.training.recipe import DenseSection, Recipe, SparseSection
+from fanin.training.classifier_recipe import DenseSection, SparseSection
+from fanin.training.recipe import Recipe
 from fanin.training.recipe_files import load_recipe, recipe_from_values, recipe_text, shipped_recipes
 
 
@@ -23,6 +24,18 @@ def test_dense_twin_differs_in_the_classifier_alone():
     assert isinstance(sparse.classifier, SparseSection)
     assert isinstance(dense.classifier, DenseSection)
     assert sparse.model_dump(exclude={"classifier"}) == dense.model_dump(exclude={"classifier"})
+
+
+def test_static_sparsity_is_the_default_without_rewiring():
+    default, static = load_recipe("default"), load_recipe("static")
+    assert static.classifier == default.classifier.model_copy(update={"rewiring": None})
+
+
+@pytest.mark.parametrize("name", ["bottleneck", "head-tail", "masked"])
+def test_baselines_differ_in_the_classifier_alone(name):
+    sparse, other = load_recipe("default"), load_recipe(name)
+    assert other.classifier.kind == name.replace("-", "_")
+    assert sparse.model_dump(exclude={"classifier"}) == other.model_dump(exclude={"classifier"})
 
 
 def test_extending_changes_what_is_named_and_keeps_the_rest(tmp_path):
@@ -72,7 +85,12 @@ def test_updates_are_built_with_the_step_s_learning_rate():
         (["classifier.rewiring.fration=0.1"], "did you mean 'fraction'?"),
         (["training.epochs=many"], "training.epochs"),
         (["training.epochs=0"], "training.epochs"),
-        (["classifier.kind=bottleneck"], "'sparse', 'dense'"),
+        (["classifier.kind=narrow"], "'sparse', 'dense', 'bottleneck', 'head_tail', 'masked'"),
+        (["classifier={kind: bottleneck, width: 999}"], "classifier.width is 999 and encoder.out_features only 512"),
+        (["classifier={kind: masked, fan_in: 999}"], "classifier.fan_in is 999 and encoder.out_features only 512"),
+        (["classifier={kind: masked, rewiring: {grow: gradient}}"], "unknown setting 'classifier.rewiring.grow'"),
+        (["classifier={kind: head_tail, head_share: 1.0}"], "classifier.head_share"),
+        (["classifier={kind: head_tail, start: tokens}"], "set encoder.lexical_features above 0"),
         (["encoder.out_features=16", "classifier.fan_in=17"], "fan_in is 17 and encoder.out_features only 16"),
         (["training.select_by=accuracy"], "must be one of"),
         (["classifier.update.momentum=0.9"], "momentum belongs to kind sgd"),

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fanin.training.recipe import ScheduleSection
+from fanin.training.optimizer_recipe import ScheduleSection
 from fanin.training.schedule import learning_rate
 
 

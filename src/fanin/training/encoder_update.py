@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from fanin.encoders.interface import Encoder
-    from fanin.training.recipe import ScheduleSection
+    from fanin.training.optimizer_recipe import ScheduleSection
 
 
 class EncoderUpdate:

@@ -11,52 +11,17 @@ from typing import Annotated, Any, Literal
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from fanin.evaluation.metrics import SCORES
-from fanin.kernels.spec import SGD, AdamW, Loss, Update
-from fanin.training.recipe_section import Count, CountOrZero, NotNegative, Positive, Section, Share
-from fanin.training.rewiring_recipe import RewiringSection
-from fanin.training.schedule import learning_rate
+from fanin.training.classifier_recipe import (
+    AnyClassifierSection,
+    BottleneckSection,
+    FixedFanInSection,
+    SparseSection,
+)
+from fanin.training.optimizer_recipe import ScheduleSection
+from fanin.training.recipe_section import Count, CountOrZero, NotNegative, Positive, Section
+from fanin.training.remedies_recipe import AuxiliarySection, IntermediateSection
 
 Cutoff = Annotated[int, Field(ge=1, le=1000)]
-
-
-class ScheduleSection(Section):
-    """Learning rate of one part: linear warm-up, then a cosine to ``final_share`` of the peak.
-
-    Attributes:
-        learning_rate: the peak.
-        warmup_share: share of the run's steps until the peak; null where ``warmup_steps`` is set.
-        warmup_steps: steps until the peak, in place of a share.
-        final_share: share of the peak at the last step.
-
-    >>> ScheduleSection(learning_rate=0.4, warmup_steps=4).rate(step=1, total_steps=100)
-    0.1
-    """
-
-    learning_rate: Positive
-    warmup_share: Share | None = 0.05
-    warmup_steps: CountOrZero | None = None
-    final_share: Share = 0.0
-
-    @model_validator(mode="before")
-    @classmethod
-    def _steps_replace_the_default_share(cls, values: Any) -> Any:
-        if isinstance(values, dict) and values.get("warmup_steps") is not None:
-            return {"warmup_share": None, **values}
-        return values
-
-    @model_validator(mode="after")
-    def _one_warmup(self) -> ScheduleSection:
-        if (self.warmup_share is None) == (self.warmup_steps is None):
-            raise ValueError("the warm-up has a share or a number of steps; set one of warmup_share and warmup_steps")
-        return self
-
-    def rate(self, step: int, total_steps: int) -> float:
-        """The learning rate of ``step`` (from 1) of ``total_steps``."""
-        if self.warmup_share is None:
-            warmup: float = self.warmup_steps or 0
-        else:
-            warmup = self.warmup_share * total_steps
-        return learning_rate(self.learning_rate, warmup, self.final_share, step, total_steps)
 
 
 class TokenizerSection(Section):
@@ -197,90 +162,6 @@ AnyEncoderSection = Annotated[
 ]
 
 
-class UpdateSection(Section):
-    """How the classifier's weights are updated: "sgd" (momentum if above 0) or "adamw"."""
-
-    kind: Literal["sgd", "adamw"] = "adamw"
-    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    beta2: Annotated[float, Field(ge=0, lt=1)] = 0.999
-    eps: Positive = 1e-8
-    weight_decay: NotNegative = 0.0
-
-    @model_validator(mode="after")
-    def _momentum_is_for_sgd(self) -> UpdateSection:
-        if self.momentum and self.kind != "sgd":
-            raise ValueError("momentum belongs to kind sgd; for adamw set beta1")
-        return self
-
-    def at(self, learning_rate: float) -> Update:
-        """The rule at a step's learning rate."""
-        if self.kind == "sgd":
-            return SGD(learning_rate, self.momentum, self.weight_decay)
-        return AdamW(learning_rate, self.beta1, self.beta2, self.eps, self.weight_decay)
-
-
-class ClassifierSection(Section):
-    """What the sparse and the dense output layer have in common.
-
-    Attributes:
-        loss: "bce" or "squared_hinge".
-        update: how weights are updated.
-        schedule: their learning rate.
-        initial_scale: weights start uniform within initial_scale / sqrt(inputs of a label).
-        prior_bias: start each bias where nothing has been learned: at the log-odds of the label's training frequency,
-            or at -1, the margin of an irrelevant label, for the squared hinge.
-    """
-
-    loss: Loss = Loss.BCE
-    update: UpdateSection = UpdateSection()
-    schedule: ScheduleSection = ScheduleSection(learning_rate=2e-3)
-    initial_scale: NotNegative = 0.0
-    prior_bias: bool = True
-
-
-class SparseSection(ClassifierSection):
-    """The fixed fan-in layer; ``rewiring: null`` keeps the index sets of the start.
-
-    Attributes:
-        fan_in: F, inputs a label reads.
-        group_size: G, labels that share an index set.
-        cluster_size: labels that share a dense vector over the learned features; 0 for none
-            (:class:`fanin.classifier.cluster_weights.ClusterWeights`).
-        related_labels: groups and clusters hold related labels (:mod:`fanin.training.label_order`), else neighbours by
-            number.
-        start: "random" index sets; "centroids": the inputs and weights that tell a label's texts from the average
-            in the untrained encoder's space (:mod:`fanin.training.warm_start`); or "tokens": the lexical features that
-            mark a label's texts (:mod:`fanin.training.token_start`).
-        start_gain: what a label's own texts score above the average text at such a start.
-        rewiring: how it is rewired, or null. Regrown connections read learned features.
-    """
-
-    kind: Literal["sparse"] = "sparse"
-    fan_in: Count = 32
-    group_size: Count = 1
-    cluster_size: CountOrZero = 0
-    related_labels: bool = True
-    start: Literal["random", "centroids", "tokens"] = "random"
-    start_gain: Positive = 6.0
-    rewiring: RewiringSection | None = RewiringSection()
-
-
-class DenseSection(ClassifierSection):
-    """The dense layer, trained by the same chunked step."""
-
-    kind: Literal["dense"] = "dense"
-
-
-def _classifier_kind(value: Any) -> Any:
-    return value.get("kind", "sparse") if isinstance(value, dict) else getattr(value, "kind", None)
-
-
-AnyClassifierSection = Annotated[
-    Annotated[SparseSection, Tag("sparse")] | Annotated[DenseSection, Tag("dense")], Discriminator(_classifier_kind)
-]
-
-
 class TrainingSection(Section):
     """The loop.
 
@@ -327,20 +208,26 @@ class Recipe(Section):
 
     tokenizer: TokenizerSection = TokenizerSection()
     encoder: AnyEncoderSection = BagSection()
+    intermediate: IntermediateSection | None = None
     classifier: AnyClassifierSection = SparseSection()
+    auxiliary: AuxiliarySection | None = None
     training: TrainingSection = TrainingSection()
     evaluation: EvaluationSection = EvaluationSection()
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Recipe:
-        classifier, D = self.classifier, self.encoder.out_features
-        if isinstance(classifier, SparseSection) and D is not None and classifier.fan_in > D:
+        classifier, D, size = self.classifier, self.encoder.out_features, "encoder.out_features"
+        if self.intermediate is not None:
+            D, size = self.intermediate.width, "intermediate.width"
+        name = "width" if isinstance(classifier, BottleneckSection) else "fan_in"
+        read = getattr(classifier, name, 0)
+        if D is not None and read > D:
             raise ValueError(
-                f"classifier.fan_in is {classifier.fan_in} and encoder.out_features only {D}: a label cannot read more "
-                "inputs than there are; lower the one or raise the other"
+                f"classifier.{name} is {read} and {size} only {D}: a label cannot read more inputs than there are; "
+                "lower the one or raise the other"
             )
         lexical = self.encoder.lexical_features if isinstance(self.encoder, BagSection) else 0
-        start = classifier.start if isinstance(classifier, SparseSection) else "random"
+        start = classifier.start if isinstance(classifier, FixedFanInSection) else "random"
         if start == "tokens" and not lexical:
             raise ValueError("classifier.start tokens reads lexical features; set encoder.lexical_features above 0")
         if start == "centroids" and lexical:

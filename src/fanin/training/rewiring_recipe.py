@@ -36,8 +36,18 @@ class HistorySection(Section):
     rows: Count = 65_536
 
 
-class RewiringSection(Section):
-    """Rewiring; see :class:`fanin.classifier.rewiring_schedule.RewiringSchedule` for the settings that stand first.
+class RewiringScheduleSection(Section):
+    """When and how much is rewired; see :class:`fanin.classifier.rewiring_schedule.RewiringSchedule`."""
+
+    interval: Count = 100
+    fraction: Annotated[float, Field(gt=0, le=1)] = 0.2
+    threshold: Positive | None = None
+    stop_share: Share = 0.66
+    decay: Literal["cosine", "none"] = "cosine"
+
+
+class RewiringSection(RewiringScheduleSection):
+    """Rewiring of index sets: when, how much, what goes and what comes.
 
     Attributes:
         scope: "set" prunes the same share of every index set, "layer" as many in total, the weakest wherever they are.
@@ -47,11 +57,6 @@ class RewiringSection(Section):
         history: what the last two remember.
     """
 
-    interval: Count = 100
-    fraction: Annotated[float, Field(gt=0, le=1)] = 0.2
-    threshold: Positive | None = None
-    stop_share: Share = 0.66
-    decay: Literal["cosine", "none"] = "cosine"
     scope: PruneScope = "set"
     group_score: GroupScore = "mean"
     grow: Annotated[GrowthMode | dict[GrowthMode, float], BeforeValidator(_checked_growth)] = "random"

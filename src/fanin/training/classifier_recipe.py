@@ -1,0 +1,121 @@
+"""The recipe's sections about the classifier, one a kind."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Discriminator, Field, Tag
+
+from fanin.kernels.spec import Loss
+from fanin.training.optimizer_recipe import ScheduleSection, UpdateSection
+from fanin.training.recipe_section import Count, CountOrZero, NotNegative, Positive, Section
+from fanin.training.rewiring_recipe import RewiringScheduleSection, RewiringSection
+
+
+class ClassifierSection(Section):
+    """What all output layers have in common.
+
+    Attributes:
+        loss: "bce" or "squared_hinge".
+        update: how weights are updated.
+        schedule: their learning rate.
+        initial_scale: weights start uniform within initial_scale / sqrt(inputs of a label).
+        prior_bias: start each bias where nothing has been learned: at the log-odds of the label's training frequency,
+            or at -1, the margin of an irrelevant label, for the squared hinge.
+    """
+
+    loss: Loss = Loss.BCE
+    update: UpdateSection = UpdateSection()
+    schedule: ScheduleSection = ScheduleSection(learning_rate=2e-3)
+    initial_scale: NotNegative = 0.0
+    prior_bias: bool = True
+
+
+class FixedFanInSection(ClassifierSection):
+    """What the fixed fan-in layer has to set; ``rewiring: null`` keeps the index sets of the start (static sparsity).
+
+    Attributes:
+        fan_in: F, inputs a label reads.
+        group_size: G, labels that share an index set.
+        cluster_size: labels that share a dense vector over the learned features; 0 for none
+            (:class:`fanin.classifier.cluster_weights.ClusterWeights`).
+        related_labels: groups and clusters hold related labels (:mod:`fanin.training.label_order`), else neighbours by
+            number.
+        start: "random" index sets; "centroids": the inputs and weights that tell a label's texts from the average
+            in the untrained encoder's space (:mod:`fanin.training.warm_start`); or "tokens": the lexical features that
+            mark a label's texts (:mod:`fanin.training.token_start`).
+        start_gain: what a label's own texts score above the average text at such a start.
+        rewiring: how it is rewired, or null. Regrown connections read learned features.
+    """
+
+    fan_in: Count = 32
+    group_size: Count = 1
+    cluster_size: CountOrZero = 0
+    related_labels: bool = True
+    start: Literal["random", "centroids", "tokens"] = "random"
+    start_gain: Positive = 6.0
+    rewiring: RewiringSection | None = RewiringSection()
+
+
+class SparseSection(FixedFanInSection):
+    """The fixed fan-in layer (:class:`fanin.classifier.sparse.SparseLinear`)."""
+
+    kind: Literal["sparse"] = "sparse"
+
+
+class HeadTailSection(FixedFanInSection):
+    """A dense layer for frequent labels (:class:`fanin.classifier.head_tail.HeadTailLinear`).
+
+    The other settings are those of the fixed fan-in layer for the rest of the labels.
+
+    Attributes:
+        head_share: share of the labels that are dense, the most frequent ones in training; they read the learned
+            features, and a start other than "random" leaves them at zero.
+    """
+
+    kind: Literal["head_tail"] = "head_tail"
+    head_share: Annotated[float, Field(gt=0, lt=1)] = 0.05
+
+
+class DenseSection(ClassifierSection):
+    """The dense layer, trained by the same chunked step."""
+
+    kind: Literal["dense"] = "dense"
+
+
+class BottleneckSection(ClassifierSection):
+    """A dense layer behind a narrow projection (:class:`fanin.classifier.bottleneck.BottleneckLinear`), a baseline.
+
+    Attributes:
+        width: features that the labels read; a label has so many weights.
+    """
+
+    kind: Literal["bottleneck"] = "bottleneck"
+    width: Count = 32
+
+
+class MaskedSection(ClassifierSection):
+    """Unstructured sparsity by a mask (:class:`fanin.classifier.masked.MaskedLinear`), a baseline.
+
+    Attributes:
+        fan_in: connections a label in the mean.
+        rewiring: when and how much of the layer's weakest connections is replaced at random, or null.
+    """
+
+    kind: Literal["masked"] = "masked"
+    fan_in: Count = 32
+    rewiring: RewiringScheduleSection | None = RewiringScheduleSection()
+
+
+def _classifier_kind(value: Any) -> Any:
+    return value.get("kind", "sparse") if isinstance(value, dict) else getattr(value, "kind", None)
+
+
+AnyClassifierSection = Annotated[
+    Annotated[SparseSection, Tag("sparse")]
+    | Annotated[DenseSection, Tag("dense")]
+    | Annotated[BottleneckSection, Tag("bottleneck")]
+    | Annotated[HeadTailSection, Tag("head_tail")]
+    | Annotated[MaskedSection, Tag("masked")],
+    Discriminator(_classifier_kind),
+]
