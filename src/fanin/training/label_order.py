@@ -9,7 +9,7 @@ import torch
 from fanin.data.batches import Batches
 from fanin.data.store import TokenizedSplit
 from fanin.kernels.active_inputs import ActiveInputs
-from fanin.labels.clustering import grouped_order
+from fanin.labels.clustering import balanced_clusters, grouped_order
 from fanin.labels.features import PositiveSums, label_text_features
 from fanin.labels.text_vectors import TextProjection
 from fanin.model import encode
@@ -37,6 +37,18 @@ def related_order(data: PreparedData, encoder: Encoder, run_size: int, seed: int
         seed: of projection and clustering.
     """
     return torch.from_numpy(grouped_order(label_features(data, encoder, seed), run_size, seed).outer_of_inner)
+
+
+def related_clusters(data: PreparedData, encoder: Encoder, count: int, seed: int) -> NDArray[np.int64]:
+    """The cluster of every label, (L,), of ``count`` balanced clusters of related labels.
+
+    Args:
+        data: the rows trained on.
+        encoder: as in :func:`related_order`.
+        count: K, at most L.
+        seed: of projection and clustering.
+    """
+    return balanced_clusters(label_features(data, encoder, seed), count, seed).cluster_of_outer
 
 
 def label_features(data: PreparedData, encoder: Encoder, seed: int) -> NDArray[np.float32]:

@@ -1,0 +1,52 @@
+"""The recipe's section about the auxiliary objective turned into an object."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from fanin.encoders.intermediate import base_encoder
+from fanin.errors import ConfigError
+from fanin.labels.prior import log_odds
+from fanin.training.auxiliary import AuxiliaryObjective, cluster_points
+from fanin.training.enough_memory import enough_memory
+from fanin.training.label_order import related_clusters
+
+if TYPE_CHECKING:
+    from fanin.encoders.interface import Encoder
+    from fanin.training.preparation import PreparedData
+    from fanin.training.remedies_recipe import AuxiliarySection
+
+
+def build_auxiliary(
+    section: AuxiliarySection, data: PreparedData, encoder: Encoder, total_steps: int, seed: int
+) -> AuxiliaryObjective:
+    """The recipe's auxiliary objective.
+
+    Args:
+        section: its settings.
+        data: the rows trained on, whose labels are clustered.
+        encoder: gives its inputs.
+        total_steps: of the run.
+        seed: of the clusters.
+
+    Raises:
+        ConfigError: more clusters are asked for than there are labels.
+        MemoryPlanError: there is too little memory for it.
+    """
+    L = data.store.n_labels
+    count = section.clusters or -(-L // section.labels_per_cluster)
+    if count > L:
+        raise ConfigError(f"auxiliary.clusters is {count}; the data set has only {L} labels: lower it")
+    cluster_of_label = related_clusters(data, base_encoder(encoder), count, seed)
+    points = cluster_points(data.store.split("train"), data.train_rows, cluster_of_label, count)
+    with enough_memory(f"an auxiliary objective of {count:,} clusters", "auxiliary.clusters"):
+        return AuxiliaryObjective(
+            torch.from_numpy(cluster_of_label),
+            encoder.learned_features,
+            torch.from_numpy(log_odds(points, len(data.train_rows))),
+            scale=section.scale,
+            cutoff=max(1, round(section.cutoff_share * total_steps)),
+            decay=section.decay,
+        )
