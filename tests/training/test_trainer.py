@@ -159,8 +159,8 @@ def test_a_model_that_was_kept_before_the_run_stopped_is_mentioned(planted, tiny
     step, validate, validated = SparseLinear.train_step, Trainer._validate, []
     monkeypatch.setattr(Trainer, "_validate", lambda self, epoch: (validate(self, epoch), validated.append(epoch)))
 
-    def lost(self, *args):
-        loss, dx = step(self, *args)
+    def lost(self, *args, **options):
+        loss, dx = step(self, *args, **options)
         return (math.nan if validated else loss), dx
 
     monkeypatch.setattr(SparseLinear, "train_step", lost)

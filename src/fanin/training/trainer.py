@@ -10,32 +10,33 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from fanin.classifier.sparse import SparseLinear
 from fanin.data.store import TokenizedSplit
 from fanin.encoders.bag import BagEncoder
+from fanin.encoders.intermediate import base_encoder
 from fanin.errors import FaninError
 from fanin.kernels.drawing import mix_seed
 from fanin.kernels.spec import Positives
 from fanin.model import TextModel, encode
 from fanin.model_files import folder_bytes, load_model, save_model
 from fanin.training.assemble import (
-    build_classifier,
     build_encoder,
     build_encoder_update,
-    learned_features,
 )
+from fanin.training.assemble_auxiliary import build_auxiliary
+from fanin.training.assemble_classifier import build_classifier, build_label_order
 from fanin.training.assemble_rewiring import build_rewiring
-from fanin.training.label_order import related_order
+from fanin.training.classifier_recipe import FixedFanInSection
+from fanin.training.objectives import Objectives
 from fanin.training.process_memory import peak_bytes
-from fanin.training.recipe import SparseSection
 from fanin.training.scoring import score_split
 from fanin.training.token_start import start_from_tokens
 from fanin.training.warm_start import start_from_centroids
 
 if TYPE_CHECKING:
-    from fanin.classifier.rewiring import Rewiring
     from fanin.data.batches import Batch, Batches
     from fanin.data.label_rows import LabelRows
+    from fanin.training.auxiliary import AuxiliaryObjective
+    from fanin.training.objectives import StepLosses
     from fanin.training.preparation import PreparedData
     from fanin.training.progress import ProgressDisplay
     from fanin.training.recipe import Recipe
@@ -82,13 +83,23 @@ class Trainer:
         self._total_steps = recipe.training.steps or len(self._batches) * recipe.training.epochs
         self._epochs = math.ceil(self._total_steps / len(self._batches))  # the last may be cut short
         counts, points = data.train_counts(), len(data.train_rows)
-        self._encoder = build_encoder(recipe.encoder, data, mix_seed(seed, 1))
+        self._encoder = build_encoder(recipe.encoder, data, mix_seed(seed, 1), recipe.intermediate)
         started = time.monotonic()
-        order = self._label_order(mix_seed(seed, 4))
+        order = build_label_order(
+            recipe.classifier, data, base_encoder(self._encoder), mix_seed(seed, 4), display
+        )
+        auxiliary = self._build_auxiliary(mix_seed(seed, 4))
         self._train_seconds = time.monotonic() - started
         self._classifier = build_classifier(recipe.classifier, self._encoder, counts, points, mix_seed(seed, 2), order)
-        self._rewiring = self._build_rewiring()
-        self._encoder_update = build_encoder_update(recipe.encoder, self._encoder, self._total_steps)
+        self._objectives = Objectives(
+            self._classifier, recipe.classifier, self._total_steps, auxiliary, recipe.auxiliary
+        )
+        self._rewiring = build_rewiring(
+            recipe.classifier, self._classifier, self._total_steps, seed, self._encoder.learned_features
+        )
+        self._encoder_update = build_encoder_update(
+            recipe.encoder, self._encoder, self._total_steps, recipe.intermediate
+        )
         self._model = TextModel(
             data.tokenizer,
             self._encoder,
@@ -119,41 +130,27 @@ class Trainer:
         finally:
             self._display.close()
 
-    def _label_order(self, seed: int) -> torch.Tensor | None:
-        """The order in which related labels lie together, if the recipe has groups or clusters of them."""
-        section = self._recipe.classifier
-        if not isinstance(section, SparseSection) or not section.related_labels:
+    def _build_auxiliary(self, seed: int) -> AuxiliaryObjective | None:
+        if self._recipe.auxiliary is None:
             return None
-        runs = [size for size in (section.group_size, section.cluster_size) if size > 1]
-        if not runs:
-            return None
-        self._display.say("clustering labels")
-        return related_order(self._data, self._encoder, min(runs), seed)
-
-    def _build_rewiring(self) -> Rewiring | None:
-        section, part = self._recipe.classifier, self._classifier.sparse_part()
-        if part is None or not isinstance(section, SparseSection) or section.rewiring is None:
-            return None
-        inputs = learned_features(self._encoder)
-        return build_rewiring(
-            section.rewiring, part, section.loss, self._total_steps, self._recipe.training.seed, inputs
-        )
+        self._display.say("clustering labels for the auxiliary objective")
+        return build_auxiliary(self._recipe.auxiliary, self._data, self._encoder, self._total_steps, seed)
 
     def _start(self) -> None:
         """Set the classifier's first connections from the labels' texts if the recipe says so; that is training too."""
-        section = self._recipe.classifier
-        if not isinstance(section, SparseSection) or section.start == "random":
+        section, part = self._recipe.classifier, self._classifier.sparse_part()
+        if part is None or not isinstance(section, FixedFanInSection) or section.start == "random":
             return
-        assert isinstance(self._classifier, SparseLinear)
         started = time.monotonic()
         train, rows, gain = self._data.store.split("train"), self._data.train_rows, section.start_gain
         if section.start == "centroids":
-            start_from_centroids(self._classifier, self._encoder, train, rows, gain, self._display)
+            start_from_centroids(part, self._encoder, train, rows, gain, self._display)
         else:
-            assert isinstance(self._encoder, BagEncoder)
+            encoder = base_encoder(self._encoder)
+            assert isinstance(encoder, BagEncoder)
             assert isinstance(train, TokenizedSplit)
             seed = mix_seed(self._recipe.training.seed, 5)
-            start_from_tokens(self._classifier, self._encoder, train, rows, gain, seed, self._display)
+            start_from_tokens(part, encoder, train, rows, gain, seed, self._display)
         self._train_seconds += time.monotonic() - started
         self._run.log("start", peak_bytes=peak_bytes())
 
@@ -164,29 +161,28 @@ class Trainer:
         self._display.start(f"epoch {epoch}/{self._epochs}", rows_ahead)
         started, total, rows = time.monotonic(), 0.0, 0
         for batch in islice(self._batches.epoch(epoch), steps):
-            loss = self._train_batch(batch)
-            total, rows = total + loss * len(batch), rows + len(batch)
+            losses = self._train_batch(batch)
+            total, rows = total + losses.loss * len(batch), rows + len(batch)
             self._display.advance(len(batch), f"loss {total / rows:.4f}")
             if self._step % self._recipe.training.log_every == 0:
-                self._run.log("step", step=self._step, epoch=epoch, loss=loss)
+                self._run.log("step", step=self._step, epoch=epoch, **losses.as_dict())
         elapsed = time.monotonic() - started
         self._train_seconds += elapsed
         self._texts += rows
         self._run.log("epoch", epoch=epoch, loss=total / rows, texts_per_second=rows / elapsed, peak_bytes=peak_bytes())
         self._display.say(f"epoch {epoch}: loss {total / rows:.4f}, {rows / elapsed:,.0f} texts/s")
 
-    def _train_batch(self, batch: Batch) -> float:
-        section = self._recipe.classifier
+    def _train_batch(self, batch: Batch) -> StepLosses:
         self._step += 1
         x = encode(self._encoder, batch.inputs)  # (B, D)
         positives = Positives(torch.from_numpy(batch.indptr), torch.from_numpy(batch.indices))
-        update = section.update.at(section.schedule.rate(self._step, self._total_steps))
-        loss, dx = self._classifier.train_step(x, positives, section.loss, update)
-        if not math.isfinite(loss):
+        losses, dx = self._objectives.step(self._step, x, positives)
+        if not math.isfinite(losses.trained):
             kept = ". The best model so far is kept" if self._best > -math.inf else ""
+            auxiliary = "auxiliary.schedule.learning_rate, " if losses.auxiliary_share else ""
             raise FaninError(
-                f"{self._run.path}: the loss of step {self._step} is {loss}; lower classifier.schedule.learning_rate "
-                f"or encoder.optimizer.learning_rate{kept}"
+                f"{self._run.path}: the loss of step {self._step} is {losses.trained}; lower {auxiliary}"
+                f"classifier.schedule.learning_rate or encoder.optimizer.learning_rate{kept}"
             )
         self._encoder_update.backward(x, dx)
         self._encoder_update.step(self._step)
@@ -195,7 +191,7 @@ class Trainer:
             report = self._rewiring.rewire(self._step)
             if report is not None:
                 self._run.log("rewire", **report.as_dict())
-        return loss
+        return losses
 
     def _validate(self, epoch: int) -> None:
         self._display.start("validation", len(self._data.validation_rows))
