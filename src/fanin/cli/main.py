@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from fanin import __version__
-from fanin.cli import bench, data, doctor, evaluate, inspection, predict, recipes, results, train
+from fanin.cli import bench, compare, data, doctor, evaluate, inspection, predict, recipes, results, train
 from fanin.cli.output import literal, note, write_line
 from fanin.errors import FaninError
 
@@ -46,6 +46,7 @@ app.command("evaluate")(evaluate.evaluate)
 app.command("predict")(predict.predict)
 app.command("inspect")(inspection.inspect_model)
 app.command("results")(results.compare_results)
+app.command("compare")(compare.compare)
 app.command("recipes")(recipes.show_recipes)
 app.add_typer(data.app, name="data")
 app.add_typer(bench.app, name="bench")
