@@ -1,14 +1,17 @@
 """Whole rewirings: what the schedule says is done, reported, and nothing else changes."""
 
-
 import pytest
 import torch
 
+from fanin.classifier.growth import Growth
+from fanin.classifier.growth_gradient import GradientScores
+from fanin.classifier.growth_separating import SeparatingScores
+from fanin.classifier.pruning import Pruning
 from fanin.classifier.rewiring import RewireReport, Rewiring
 from fanin.classifier.rewiring_schedule import RewiringSchedule
-from fanin.classifier.sparse import SparseLinear
+from fanin.classifier.sparse import SparseLinear, SparsePart
 from fanin.errors import ConfigError
-from fanin.kernels.spec import AdamW, Loss, Prune
+from fanin.kernels.spec import AdamW, Loss, Positives, Prune
 
 
 def test_the_report_counts_what_changed(backend_name):
@@ -95,3 +98,146 @@ def test_an_untrained_layer_can_be_rewired_and_keeps_learning(backend_name, make
         if step % 10 == 0:
             layer.rewire(Prune(0.25), step)
     assert losses[-1] < losses[0] / 3
+
+
+def watching(layer, mode, inputs, pruning=None, **settings):
+    """A rewiring at every fifth step, of half the connections."""
+    measures = {
+        "gradient": GradientScores(layer, Loss.BCE, inputs, 2, settings.get("group_score", "mean")),
+        "separating": SeparatingScores(layer, inputs, 100, settings.get("group_score", "mean")),
+    }
+    shares = {mode: 1.0} if isinstance(mode, str) else mode
+    growth = Growth(inputs, shares, {name: measures[name] for name in shares if name != "random"})
+    schedule = RewiringSchedule(interval=5, fraction=0.5, total_steps=1000, stop_share=1.0, decay="none")
+    return Rewiring(layer.sparse_part(), schedule, 1, pruning, growth)
+
+
+MODES = ["random", "gradient", "separating", {"random": 0.5, "gradient": 0.25, "separating": 0.25}]
+
+
+@pytest.mark.parametrize("mode", MODES, ids=str)
+@pytest.mark.parametrize("pruning", [Pruning("layer"), Pruning("set", "max")], ids=str)
+@pytest.mark.parametrize("settings", [{}, {"group_size": 3, "ordered": True, "cluster_size": 4}], ids=str)
+def test_only_what_was_pruned_changes(backend_name, make_positives, mode, pruning, settings):
+    D, L, F, inputs = 20, 40, 6, 15
+    layer = SparseLinear(D, L, F, backend=backend_name, **settings)
+    if layer.order is not None:
+        layer.order.assign(torch.randperm(L, generator=torch.Generator().manual_seed(1)))
+    rewiring = watching(layer, mode, inputs, pruning)
+    generator = torch.Generator().manual_seed(0)
+    for step in range(1, 6):
+        x, positives = torch.randn(16, D, generator=generator), make_positives(16, L, seed=step)
+        layer.train_step(x, positives, Loss.BCE, AdamW(0.1))
+        rewiring.observe(step, x, positives)
+        if step < 5:
+            assert rewiring.rewire(step) is None
+    before = {name: tensor.clone() for name, tensor in (layer.state_dict() | layer.optimizer_state()).items()}
+    report = rewiring.rewire(5)
+    after = layer.state_dict() | layer.optimizer_state()
+    old, new = before["index"].long(), after["index"].long()
+    changed = old != new
+    assert report.replaced == int(changed.sum()) == sum(report.grown.values()) > 0
+    assert set(report.grown) >= ({mode} if isinstance(mode, str) else set(mode))
+    assert report.sets_changed == int(changed.any(dim=1).sum())
+    assert int(new[changed].max()) < inputs
+    for s in range(len(old)):
+        assert len(set(new[s].tolist())) == F
+        assert not set(new[s][changed[s]].tolist()) & set(old[s].tolist())
+    of_labels = changed.repeat_interleave(layer.group_size, dim=0)[:L]
+    for name in ("weight", "weight.0", "weight.1"):
+        assert torch.equal(after[name], before[name].masked_fill(of_labels, 0))
+    for name in before.keys() - {"index", "weight", "weight.0", "weight.1"}:
+        assert torch.equal(after[name], before[name]), name
+
+
+@pytest.mark.parametrize("G", [1, 3])
+@pytest.mark.parametrize("inputs", [20, 12])
+def test_block_by_block_is_what_the_backend_does(monkeypatch, G, inputs):
+    schedule = RewiringSchedule(interval=1, fraction=0.4, total_steps=100, decay="none")
+    found = []
+    for forced in (False, True):
+        layer = SparseLinear(20, 40, 6, G, backend="reference")
+        rewiring = Rewiring(layer.sparse_part(), schedule, 1, growth=Growth(inputs))
+        if forced:
+            monkeypatch.setattr(SparseLinear, "rewire", None)
+            monkeypatch.setattr(Pruning, "__eq__", lambda *_: False)
+        report = rewiring.rewire(1)
+        # The backend fills a set's slots from the weakest on: the same inputs, in other places of equal weight 0.
+        found.append((report, layer.index.long().sort(dim=1).values, layer.weight.detach().clone()))
+    (one, index, weight), (other, same_index, same_weight) = found
+    assert one == other
+    assert torch.equal(index, same_index)
+    assert torch.equal(weight, same_weight)
+
+
+@pytest.mark.parametrize("mode", ["gradient", "separating"])
+def test_labels_keep_their_data_whatever_their_places(mode):
+    """A layer with an internal order grows what the plain one grows for the same labels."""
+    L, D, order = 24, 16, torch.randperm(24, generator=torch.Generator().manual_seed(1))
+    plain, ordered = SparseLinear(D, L, 5), SparseLinear(D, L, 5, ordered=True)
+    ordered.order.assign(order)
+    with torch.no_grad():
+        for name in ("weight", "bias"):
+            getattr(ordered, name).copy_(getattr(plain, name)[order])
+    ordered.index = plain.index[order]
+    x = torch.randn(30, D, generator=torch.Generator().manual_seed(2))
+    positives = Positives(torch.arange(31), torch.arange(30) % L)
+    for layer in (plain, ordered):
+        rewiring = watching(layer, mode, D)
+        rewiring.observe(5, x, positives)
+        assert rewiring.rewire(5).replaced == L * 2
+    assert torch.equal(ordered.index, plain.index[order])
+
+
+def test_labels_that_another_part_serves_are_left_out():
+    """Of a classifier in two parts: labels 1, 4 and 6 of eight are here, in another order."""
+    layer, D = SparseLinear(5, 3, 2), 5
+    rewiring = Rewiring(
+        SparsePart(layer, torch.tensor([6, 1, 4])),
+        RewiringSchedule(interval=1, fraction=0.5, total_steps=10, stop_share=1.0, decay="none"),
+        seed=0,
+        growth=Growth(D, {"separating": 1.0}, {"separating": SeparatingScores(layer, D)}),
+    )
+    layer.index = torch.tensor([[3, 4]] * 3).to(torch.uint16)
+    # Texts of labels 6, 1 and 4 are marked by inputs 0, 1 and 2; the rest has labels of the other part.
+    positives = Positives(torch.tensor([0, 2, 4, 5, 6, 6]), torch.tensor([6, 0, 7, 1, 4, 5]))
+    rewiring.observe(1, torch.eye(5), positives)
+    assert rewiring.rewire(1).grown == {"separating": 3}
+    assert [set(row) & {0, 1, 2} for row in layer.index.tolist()] == [{0}, {1}, {2}]
+
+
+@pytest.mark.parametrize("G", [1, 3])
+def test_mistake_02_no_duplicates_after_1000_rewirings_of_all_modes(G):
+    D, L, F = 12, 6, 5
+    layer = SparseLinear(D, L, F, G)
+    generator = torch.Generator().manual_seed(0)
+    kinds = [(mode, Pruning(scope, how)) for mode in MODES for scope, how in (("set", "mean"), ("layer", "max"))]
+    rewirings = [watching(layer, mode, D - 1, pruning) for mode, pruning in kinds]
+    for number in range(1000):
+        rewiring, step = rewirings[number % len(rewirings)], 5 * (1 + number % 200)
+        with torch.no_grad():
+            layer.weight.normal_(generator=generator)
+        labels = torch.randint(L, (8,), generator=generator)
+        rewiring.observe(step, torch.randn(8, D, generator=generator), Positives(torch.arange(9), labels))
+        before = layer.index.long()
+        assert rewiring.rewire(step).replaced > 0
+        after = layer.index.long()
+        ordered = after.sort(dim=1).values
+        assert bool((ordered[:, 1:] > ordered[:, :-1]).all())
+        assert int(ordered.max()) < D
+        assert not (torch.where(after != before, after, -1)[:, :, None] == before[:, None, :]).any()
+
+
+@pytest.mark.parametrize("mode", ["gradient", "separating"])
+def test_what_marks_a_label_is_found(mode):
+    """Each label has one input that tells it; from index sets without it, growth finds it at once."""
+    L = D = 20
+    layer = SparseLinear(D, L, 4, initial_scale=0.0)
+    layer.set_bias(torch.full((L,), -3.0))  # about the log-odds of a label; else the gradient is that of the bias
+    layer.index = ((torch.arange(L)[:, None] + torch.arange(1, 5)) % D).to(torch.uint16)
+    rewiring = watching(layer, mode, D)
+    labels = torch.arange(200) % L
+    x = torch.nn.functional.one_hot(labels, D) + 0.3 * torch.randn(200, D, generator=torch.Generator().manual_seed(0))
+    rewiring.observe(5, x, Positives(torch.arange(201), labels))
+    rewiring.rewire(5)
+    assert (layer.index.long() == torch.arange(L)[:, None]).any(dim=1).all()

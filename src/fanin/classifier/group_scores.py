@@ -45,6 +45,7 @@ def group_scores(
     >>> group_scores(torch.arange(2), 2, 3, 1, "mean", lambda labels: weight[labels]).tolist()
     [[2.0], [5.0]]
     """
+    sets = sets.contiguous()
     members = (sets[:, None] * group_size + torch.arange(group_size, device=sets.device)).flatten()
     members = members[members < labels]
     if group_size == 1 and len(sets) * width <= BLOCK_VALUES:

@@ -78,10 +78,12 @@ class GradientScores:
         """Logits (B, c) of the labels at some places."""
         layer = self._layer
         index = layer.index[places // layer.group_size]  # (c, F)
-        if isinstance(x, ActiveInputs):
-            rows, index, width = x.padded(), x.narrowed(index), len(x.columns) + 1
-        else:
+        if not isinstance(x, ActiveInputs):
             rows, width = x, layer.in_features
+        elif len(x.columns) + 1 < layer.fan_in:  # no layer reads more inputs than there are
+            rows, width = x.dense(), layer.in_features
+        else:
+            rows, index, width = x.padded(), x.narrowed(index), len(x.columns) + 1
         bias = None if layer.bias is None else layer.bias.detach()[places]
         backend = dispatch.choose(rows.device, rows.dtype, layer.backend).backend
         logits = backend.forward(SparseWeights(layer.weight.detach()[places], index, bias, 1, width), rows.contiguous())
