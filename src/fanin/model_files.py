@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from safetensors import SafetensorError
 
-from fanin.classifier.dense import DenseLinear
-from fanin.classifier.sparse import SparseLinear
+from fanin.classifier.kinds import CLASSIFIERS, SETTINGS, kind_of
 from fanin.encoders.files import (
     ENCODERS,
     WEIGHTS_FILE,
@@ -34,26 +33,12 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from fanin.classifier.interface import Classifier
     from fanin.encoders.interface import Encoder, TextTokenizer
 
 FORMAT = 1
 DESCRIPTION = "model.json"
 _CLASSIFIER, _COUNTS, _LABELS = "classifier.safetensors", "train_counts.safetensors", "labels.jsonl"
-_CLASSIFIERS: dict[str, type[SparseLinear | DenseLinear]] = {"sparse": SparseLinear, "dense": DenseLinear}
-# What a description may say of each kind; other arguments of the constructors are not a file's to choose.
-_CLASSIFIER_SETTINGS = {
-    "sparse": {
-        "in_features",
-        "out_features",
-        "fan_in",
-        "group_size",
-        "bias",
-        "cluster_size",
-        "cluster_inputs",
-        "ordered",
-    },
-    "dense": {"in_features", "out_features", "bias"},
-}
 
 
 def save_model(model: TextModel, folder: Path) -> None:
@@ -63,7 +48,6 @@ def save_model(model: TextModel, folder: Path) -> None:
         CheckpointError: something stands there that is neither a model folder nor empty, the disk is full, or the
             folder cannot be written; what stood there is kept.
     """
-    kind = next(name for name, cls in _CLASSIFIERS.items() if type(model.classifier) is cls)
     try:
         with replacing_folder(folder, DESCRIPTION) as new:
             encoder = _save_encoder(model, new)
@@ -76,7 +60,7 @@ def save_model(model: TextModel, folder: Path) -> None:
                 "loss": model.loss.value,
                 "train_points": model.train_points,
                 "encoder": encoder,
-                "classifier": {"kind": kind, "settings": model.classifier.settings()},
+                "classifier": {"kind": kind_of(model.classifier), "settings": model.classifier.settings()},
                 "bytes": files,
             }
             (new / DESCRIPTION).write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
@@ -170,18 +154,18 @@ def _encoder(folder: Path, description: dict[str, Any]) -> tuple[Encoder, TextTo
     return encoder, tokenizer
 
 
-def _laid_out(folder: Path, description: dict[str, Any]) -> tuple[SparseLinear | DenseLinear, Loss, int]:
+def _laid_out(folder: Path, description: dict[str, Any]) -> tuple[Classifier, Loss, int]:
     """The classifier as described, without memory for its weights; the loss and N."""
     try:
         encoder_part, classifier_part = description["encoder"], description["classifier"]
-        if encoder_part["kind"] not in ENCODERS or classifier_part["kind"] not in _CLASSIFIERS:
+        if encoder_part["kind"] not in ENCODERS or classifier_part["kind"] not in CLASSIFIERS:
             raise CheckpointError(f"{folder / DESCRIPTION}: encoder or classifier of a kind this version does not know")
         kind, settings = classifier_part["kind"], classifier_part["settings"]
-        if settings.keys() != _CLASSIFIER_SETTINGS[kind]:
+        if settings.keys() != SETTINGS[kind]:
             raise CheckpointError(f"{folder / DESCRIPTION}: the classifier's settings are not those of kind {kind!r}")
         # On the meta device nothing is allocated, whatever sizes the description promises.
         with torch.device("meta"):
-            classifier = _CLASSIFIERS[kind](**settings)
+            classifier = CLASSIFIERS[kind](**settings)
         loss, train_points = Loss(description["loss"]), description["train_points"]
         if type(train_points) is not int or train_points < 1:
             raise CheckpointError(

@@ -35,3 +35,18 @@ def label_groups(train_counts: ArrayLike) -> NDArray[np.int8]:
     groups[order] = np.minimum(3 * before // max(int(counts.sum()), 1), 2)
     groups[counts == 0] = 2
     return groups
+
+
+def most_frequent(train_counts: ArrayLike, count: int) -> NDArray[np.int64]:
+    """The ``count`` labels with the most training points, the lower label first among equals; ascending.
+
+    Args:
+        train_counts: (L,) training points of each label.
+        count: how many, at most L.
+
+    Example:
+        >>> most_frequent([1, 6, 2, 6, 0], 3).tolist()
+        [1, 2, 3]
+    """
+    order = np.argsort(-np.asarray(train_counts, np.int64), kind="stable")
+    return np.sort(order[:count])

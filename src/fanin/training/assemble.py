@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 
-from fanin.classifier.dense import DenseLinear
-from fanin.classifier.sparse import SparseLinear
 from fanin.data.feature_store import FeatureStore
 from fanin.encoders.bag import BagEncoder
 from fanin.encoders.features import FeatureEncoder, SparseFeatureEncoder
@@ -16,20 +13,13 @@ from fanin.encoders.intermediate import IntermediateLayer
 from fanin.encoders.transformer_encoder import TransformerEncoder
 from fanin.errors import ConfigError
 from fanin.kernels.drawing import mix_seed
-from fanin.kernels.spec import Loss
-from fanin.labels.prior import log_odds
-from fanin.training.classifier_recipe import SparseSection
 from fanin.training.encoder_update import EncoderUpdate
 from fanin.training.enough_memory import enough_memory
 from fanin.training.recipe import BagSection, FeaturesSection, TransformerSection
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from fanin.classifier.interface import Classifier
     from fanin.encoders.interface import Encoder
     from fanin.encoders.transformer import Pretrained
-    from fanin.training.classifier_recipe import AnyClassifierSection
     from fanin.training.optimizer_recipe import ScheduleSection
     from fanin.training.preparation import PreparedData
     from fanin.training.recipe import AnyEncoderSection

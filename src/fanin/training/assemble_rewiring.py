@@ -7,32 +7,61 @@ from typing import TYPE_CHECKING
 from fanin.classifier.growth import Growth
 from fanin.classifier.growth_gradient import GradientScores
 from fanin.classifier.growth_separating import SeparatingScores
+from fanin.classifier.masked import MaskedLinear
+from fanin.classifier.masked_rewiring import MaskRewiring
 from fanin.classifier.pruning import Pruning
 from fanin.classifier.rewiring import Rewiring
 from fanin.classifier.rewiring_schedule import RewiringSchedule
+from fanin.training.classifier_recipe import FixedFanInSection, MaskedSection
+from fanin.training.rewiring_recipe import RewiringScheduleSection, RewiringSection
 
 if TYPE_CHECKING:
     from fanin.classifier.growth import InputScores
+    from fanin.classifier.interface import Classifier
     from fanin.classifier.rewiring_modes import GrowthMode
-    from fanin.classifier.sparse import SparsePart
+    from fanin.classifier.sparse import SparseLinear
     from fanin.kernels.spec import Loss
-    from fanin.training.rewiring_recipe import RewiringSection
+    from fanin.training.classifier_recipe import AnyClassifierSection
 
 
 def build_rewiring(
-    section: RewiringSection, part: SparsePart, loss: Loss, total_steps: int, seed: int, inputs: int
-) -> Rewiring:
-    """The recipe's rewiring of a classifier's sparse part.
+    section: AnyClassifierSection, classifier: Classifier, total_steps: int, seed: int, inputs: int
+) -> Rewiring | MaskRewiring | None:
+    """The recipe's rewiring of a classifier, None where it has none.
 
     Args:
-        section: its settings.
-        part: what is rewired; the order of its labels is settled.
-        loss: what the classifier is trained with.
+        section: the classifier's settings.
+        classifier: made from them; the order of its labels is settled.
         total_steps: of the run.
         seed: of the run.
         inputs: regrown connections read one of the first so many inputs.
     """
-    schedule = RewiringSchedule(
+    match section:
+        case FixedFanInSection(rewiring=RewiringSection() as rewiring):
+            part = classifier.sparse_part()
+            assert part is not None
+            pruning = Pruning(rewiring.scope, rewiring.group_score)
+            growth = _growth(rewiring, part.layer, section.loss, inputs)
+            return Rewiring(part, _schedule(rewiring, total_steps), seed, pruning, growth)
+        case MaskedSection(rewiring=RewiringScheduleSection() as rewiring):
+            assert isinstance(classifier, MaskedLinear)
+            return MaskRewiring(classifier, _schedule(rewiring, total_steps), seed, inputs)
+        case _:
+            return None
+
+
+def _growth(section: RewiringSection, layer: SparseLinear, loss: Loss, inputs: int) -> Growth:
+    shares: dict[GrowthMode, float] = section.grow if isinstance(section.grow, dict) else {section.grow: 1.0}
+    measures: dict[GrowthMode, InputScores] = {}
+    if "gradient" in shares:
+        measures["gradient"] = GradientScores(layer, loss, inputs, section.history.batches, section.group_score)
+    if "separating" in shares:
+        measures["separating"] = SeparatingScores(layer, inputs, section.history.rows, section.group_score)
+    return Growth(inputs, shares, measures)
+
+
+def _schedule(section: RewiringScheduleSection, total_steps: int) -> RewiringSchedule:
+    return RewiringSchedule(
         interval=section.interval,
         fraction=section.fraction,
         total_steps=total_steps,
@@ -40,11 +69,3 @@ def build_rewiring(
         stop_share=section.stop_share,
         decay=section.decay,
     )
-    shares: dict[GrowthMode, float] = section.grow if isinstance(section.grow, dict) else {section.grow: 1.0}
-    measures: dict[GrowthMode, InputScores] = {}
-    if "gradient" in shares:
-        measures["gradient"] = GradientScores(part.layer, loss, inputs, section.history.batches, section.group_score)
-    if "separating" in shares:
-        measures["separating"] = SeparatingScores(part.layer, inputs, section.history.rows, section.group_score)
-    pruning = Pruning(section.scope, section.group_score)
-    return Rewiring(part, schedule, seed, pruning, Growth(inputs, shares, measures))

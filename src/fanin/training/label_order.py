@@ -25,8 +25,10 @@ if TYPE_CHECKING:
 _BATCH = 2048
 
 
-def related_order(data: PreparedData, encoder: Encoder, run_size: int, seed: int) -> torch.Tensor:
-    """An order of the labels in which every run of ``run_size`` holds related ones, (L,) int64.
+def related_order(
+    data: PreparedData, encoder: Encoder, run_size: int, seed: int, labels: NDArray[np.int64]
+) -> torch.Tensor:
+    """An order of some labels in which every run of ``run_size`` holds related ones, (n,) int64.
 
     Labels are related whose training texts are: by TF-IDF where the split has tokens, else by the encoder's vectors.
 
@@ -35,8 +37,10 @@ def related_order(data: PreparedData, encoder: Encoder, run_size: int, seed: int
         encoder: gives vectors of texts that have no tokens; not changed.
         run_size: labels of a group or cluster.
         seed: of projection and clustering.
+        labels: (n,) the labels to order.
     """
-    return torch.from_numpy(grouped_order(label_features(data, encoder, seed), run_size, seed).outer_of_inner)
+    features = label_features(data, encoder, seed)[labels]
+    return torch.from_numpy(labels[grouped_order(features, run_size, seed).outer_of_inner])
 
 
 def related_clusters(data: PreparedData, encoder: Encoder, count: int, seed: int) -> NDArray[np.int64]:

@@ -15,7 +15,7 @@ from fanin.labels.strongest_tokens import marking_tokens, text_rows
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from fanin.classifier.sparse import SparseLinear
+    from fanin.classifier.sparse import SparsePart
     from fanin.data.store import TokenizedSplit
     from fanin.encoders.bag import BagEncoder
     from fanin.training.progress import ProgressDisplay
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @torch.no_grad()
 def start_from_tokens(
-    classifier: SparseLinear,
+    part: SparsePart,
     encoder: BagEncoder,
     split: TokenizedSplit,
     rows: NDArray[np.int64],
@@ -36,7 +36,7 @@ def start_from_tokens(
     What a label's texts leave free of its index set reads random learned features, with weights of zero.
 
     Args:
-        classifier: changed in place; the biases stay.
+        part: the layer to change in place; its biases stay.
         encoder: with lexical features; not changed.
         split: the training texts.
         rows: (n,) the rows trained on.
@@ -45,20 +45,21 @@ def start_from_tokens(
         display: told of the progress.
     """
     assert encoder.lexical_features, "the recipe is checked for it"
-    L, F, G = classifier.out_features, classifier.fan_in, classifier.group_size
-    learned = classifier.in_features - encoder.lexical_features  # an intermediate layer may stand between the two
-    display.start("marking tokens", L)
+    layer, order = part.layer, part.labels.numpy()
+    F, G = layer.fan_in, layer.group_size
+    learned = layer.in_features - encoder.lexical_features  # an intermediate layer may stand between the two
+    display.start("marking tokens", len(order))
     tokens, offsets = split.inputs(rows)
     texts = text_rows(tokens, offsets, encoder.token_weights[: encoder.lexical_features].numpy())
     indices, indptr = gather_rows(split.labels, split.labels_indptr, rows)
     ones = np.ones(len(indices), np.float32)
-    positives = sparse.csr_array((ones, indices, indptr), shape=(len(rows), L)).T.tocsr()
-    order = np.arange(L) if classifier.order is None else classifier.order.outer.numpy().astype(np.int64)
+    n_labels = max(int(order.max()), int(split.labels.max(initial=0))) + 1
+    positives = sparse.csr_array((ones, indices, indptr), shape=(len(rows), n_labels)).T.tocsr()
     for start, found in marking_tokens(texts, positives, order, F, G):
         sets = np.arange(start // G, start // G + len(found.tokens))
         spare = draw_subset(seed, sets, np.full(len(sets), F), learned)
         inputs = np.where(found.tokens >= 0, found.tokens + learned, spare)
-        classifier.index[sets[0] : sets[-1] + 1] = torch.from_numpy(inputs).to(classifier.index.dtype)
+        layer.index[sets[0] : sets[-1] + 1] = torch.from_numpy(inputs).to(layer.index.dtype)
         weights = torch.from_numpy(found.weights) * (gain / encoder.lexical_scale)
-        classifier.weight[start : start + len(weights)] = weights
+        layer.weight[start : start + len(weights)] = weights
         display.advance(len(weights))

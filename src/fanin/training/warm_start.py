@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from fanin.classifier.sparse import SparseLinear
+    from fanin.classifier.sparse import SparsePart
     from fanin.data.batches import Batch, Split
     from fanin.encoders.interface import Encoder
     from fanin.training.progress import ProgressDisplay
@@ -28,7 +28,7 @@ _BATCH = 2048
 
 @torch.no_grad()
 def start_from_centroids(
-    classifier: SparseLinear,
+    part: SparsePart,
     encoder: Encoder,
     split: Split,
     rows: NDArray[np.int64],
@@ -43,7 +43,7 @@ def start_from_centroids(
     each chunk of labels that they are relevant for; no (L, D) array exists.
 
     Args:
-        classifier: changed in place; labels without training texts keep their index sets.
+        part: the layer to change in place; labels without training texts keep their index sets.
         encoder: not changed.
         split: the training texts.
         rows: (n,) the rows trained on.
@@ -51,42 +51,45 @@ def start_from_centroids(
         display: told of the progress.
         label_chunk: labels worked on at a time; never changes the result.
     """
+    layer, labels = part
     was_training = encoder.training
     encoder.eval()
     display.start("label centroids", len(rows))
-    mean, squares = torch.zeros(classifier.in_features), torch.zeros(classifier.in_features)
+    mean, squares = torch.zeros(layer.in_features), torch.zeros(layer.in_features)
     for x, batch in _encoded(encoder, split, rows):
         mean += x.sum(0)
         squares += x.square().sum(0)
         display.advance(len(batch))
     mean /= len(rows)
     spread = float((squares / len(rows) - mean.square()).clamp_min(0).mean())
-    step = max(1, label_chunk // classifier.group_size) * classifier.group_size
-    for start in range(0, classifier.out_features, step):
-        stop = min(start + step, classifier.out_features)
-        sums, counts = _label_sums(classifier.in_features, encoder, split, rows, range(start, stop))
-        sets = slice(start // classifier.group_size, -(-stop // classifier.group_size))
-        index = classifier.index[sets]
-        found = centroid_connections(sums, counts, mean, spread, index.long(), classifier.group_size, gain)
+    step = max(1, label_chunk // layer.group_size) * layer.group_size
+    for start in range(0, layer.out_features, step):
+        stop = min(start + step, layer.out_features)
+        sums, counts = _label_sums(layer.in_features, encoder, split, rows, labels[start:stop].numpy())
+        sets = slice(start // layer.group_size, -(-stop // layer.group_size))
+        index = layer.index[sets]
+        found = centroid_connections(sums, counts, mean, spread, index.long(), layer.group_size, gain)
         index.copy_(found.inputs.to(index.dtype))
-        classifier.weight[start:stop] = found.weight
-        if classifier.bias is not None:
-            classifier.bias[start:stop] += found.offset
+        layer.weight[start:stop] = found.weight
+        if layer.bias is not None:
+            layer.bias[start:stop] += found.offset
     encoder.train(was_training)
 
 
 def _label_sums(
-    in_features: int, encoder: Encoder, split: Split, rows: NDArray[np.int64], labels: range
+    in_features: int, encoder: Encoder, split: Split, rows: NDArray[np.int64], labels: NDArray[np.int64]
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Sum of x over the texts of each label of a range, (C, D), and their numbers, (C,)."""
+    """Sum of x over the texts of each of some labels, (C, D), and their numbers, (C,)."""
+    places = np.full(max(int(labels.max()), int(split.labels.max(initial=0))) + 1, -1)
+    places[labels] = np.arange(len(labels))
     of_positive = np.repeat(np.arange(len(split)), np.diff(split.labels_indptr))  # (P,)
-    inside = (split.labels >= labels.start) & (split.labels < labels.stop)
-    relevant = np.intersect1d(rows, of_positive[inside])
+    relevant = np.intersect1d(rows, of_positive[places[split.labels] >= 0])
     sums, counts = torch.zeros(len(labels), in_features), torch.zeros(len(labels))
     for x, batch in _encoded(encoder, split, relevant):
-        own = (batch.indices >= labels.start) & (batch.indices < labels.stop)
+        place = places[batch.indices]
+        own = place >= 0
         texts = torch.from_numpy(np.repeat(np.arange(len(batch)), np.diff(batch.indptr))[own])
-        positions = torch.from_numpy(batch.indices[own] - labels.start)
+        positions = torch.from_numpy(place[own])
         sums.index_add_(0, positions, x[texts])
         counts.index_add_(0, positions, torch.ones(len(positions)))
     return sums, counts

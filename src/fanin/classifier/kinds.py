@@ -1,0 +1,44 @@
+"""The kinds of classifier by name, as recipes and files call them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fanin.classifier.bottleneck import BottleneckLinear
+from fanin.classifier.dense import DenseLinear
+from fanin.classifier.head_tail import HeadTailLinear
+from fanin.classifier.masked import MaskedLinear
+from fanin.classifier.sparse import SparseLinear
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from fanin.classifier.interface import Classifier
+
+CLASSIFIERS: Mapping[str, Callable[..., Classifier]] = {
+    "sparse": SparseLinear,
+    "dense": DenseLinear,
+    "bottleneck": BottleneckLinear,
+    "head_tail": HeadTailLinear,
+    "masked": MaskedLinear,
+}
+
+_EVERY = {"in_features", "out_features", "bias"}
+_FIXED_FAN_IN = _EVERY | {"fan_in", "group_size", "cluster_size", "cluster_inputs"}
+SETTINGS: Mapping[str, frozenset[str]] = {
+    "sparse": frozenset(_FIXED_FAN_IN | {"ordered"}),
+    "dense": frozenset(_EVERY),
+    "bottleneck": frozenset(_EVERY | {"width"}),
+    "head_tail": frozenset(_FIXED_FAN_IN | {"head_labels", "head_inputs"}),
+    "masked": frozenset(_EVERY | {"fan_in"}),
+}
+"""What a file may say of each kind; other arguments of the constructors are not a file's to choose."""
+
+
+def kind_of(classifier: Classifier) -> str:
+    """The name of a classifier's kind.
+
+    >>> kind_of(DenseLinear(3, 2))
+    'dense'
+    """
+    return next(name for name, build in CLASSIFIERS.items() if type(classifier) is build)

@@ -1,0 +1,124 @@
+"""Whole runs with every kind of classifier: they learn, are rewired and started, saved and described."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from fanin.classifier.head_tail import HeadTailLinear
+from fanin.classifier.masked import MaskedLinear
+from fanin.data.formats import open_dataset
+from fanin.errors import ConfigError
+from fanin.model_files import load_model
+from fanin.training.assemble import build_encoder
+from fanin.training.assemble_classifier import build_classifier, build_label_order, head_count
+from fanin.training.classifier_recipe import HeadTailSection
+from fanin.training.preparation import prepare
+from fanin.training.progress import Silent
+
+KINDS = {
+    "static": ["classifier.fan_in=16"],
+    "bottleneck": ["classifier.width=16"],
+    "head-tail": ["classifier.fan_in=16", "classifier.head_share=0.2", "classifier.rewiring.interval=10"],
+    "masked": ["classifier.fan_in=16", "classifier.rewiring.interval=10"],
+}
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def run(request, planted, tiny_recipe, train):
+    result, run = train(planted, tiny_recipe(request.param, *KINDS[request.param]))
+    return request.param, result, run
+
+
+def _events(run, name):
+    lines = [json.loads(line) for line in (run.path / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+    return [line for line in lines if line["event"] == name]
+
+
+def test_it_learns_and_comes_back(run):
+    _, result, folder = run
+    assert result.metrics["test"]["P@1"] > 0.9
+    loaded = load_model(folder.model)
+    assert type(loaded.classifier) is type(result.model.classifier)
+    texts = ["word3 word7 noise1", "", "noise2"]
+    assert loaded.predict(texts, 3) == result.model.predict(texts, 3)
+
+
+def test_it_is_rewired_on_schedule_if_its_recipe_says_so(run):
+    name, result, folder = run
+    reports = _events(folder, "rewire")
+    if name in ("static", "bottleneck"):
+        assert not reports
+        return
+    assert [line["step"] for line in reports] == list(range(10, int(0.66 * 12 * 18) + 1, 10))
+    assert all(line["replaced"] > 0 and 0 < line["share"] <= 0.2 for line in reports[:5])
+    assert reports[0]["grown"] == {"random": reports[0]["replaced"]}
+    if isinstance(result.model.classifier, MaskedLinear):
+        assert len(result.model.classifier.mask.sum(1).unique()) > 1
+
+
+def test_the_bytes_are_those_of_the_kind(run):
+    name, result, _ = run
+    expected = {
+        "static": 40 * 16 * (4 + 2) + 40 * 4,
+        "bottleneck": 4 * (32 * 16 + 16 * 40) + 40 * 4,
+        "head-tail": 4 * 8 * 32 + 32 * 16 * (4 + 2) + 40 * 4 + 40 * 4,
+        "masked": 40 * 16 * (4 + 4) + 8 * 41 + 40 * 4,
+    }
+    assert result.metrics["classifier_bytes"] == expected[name]
+
+
+def test_the_head_holds_the_most_frequent_labels(planted, tiny_recipe, tmp_path):
+    recipe = tiny_recipe("head-tail", "classifier.fan_in=16", "classifier.head_share=0.1")
+    data = prepare(open_dataset(planted), recipe, tmp_path)
+    encoder = build_encoder(recipe.encoder, data, 0)
+    order = build_label_order(recipe.classifier, data, encoder, 0, Silent())
+    counts = data.train_counts()
+    classifier = build_classifier(recipe.classifier, encoder, counts, len(data.train_rows), 0, order)
+    assert isinstance(classifier, HeadTailLinear)
+    head, tail = order[:4].numpy(), order[4:].numpy()
+    assert counts[head].min() >= counts[tail].max()
+    assert np.all(np.diff(tail) > 0)
+    share = (counts + 0.1) / (len(data.train_rows) + 0.2)
+    bias = classifier(torch.zeros(1, 32))[0].detach().numpy()
+    np.testing.assert_allclose(bias, np.log(share / (1 - share)), rtol=1e-5)
+
+
+def test_related_labels_are_grouped_behind_the_head(planted, tiny_recipe, tmp_path):
+    recipe = tiny_recipe("head-tail", "classifier.fan_in=16", "classifier.head_share=0.1", "classifier.cluster_size=6")
+    data = prepare(open_dataset(planted), recipe, tmp_path)
+    order = build_label_order(recipe.classifier, data, build_encoder(recipe.encoder, data, 0), 0, Silent())
+    assert sorted(order.tolist()) == list(range(40))
+    assert np.all(np.diff(order[:4]) > 0)
+    assert not np.all(np.diff(order[4:]) > 0)
+
+
+def test_a_split_with_everything_learns(planted, tiny_recipe, train):
+    recipe = tiny_recipe(
+        "head-tail",
+        "classifier.fan_in=16",
+        "classifier.head_share=0.1",
+        "classifier.cluster_size=6",
+        "classifier.group_size=3",
+        "classifier.rewiring={interval: 10, grow: {random: 0.5, gradient: 0.5}, scope: layer}",
+        "encoder.lexical_features=60",
+        "classifier.start=tokens",
+    )
+    result, run = train(planted, recipe)
+    assert result.metrics["test"]["P@1"] > 0.9
+    assert result.model.classifier.head.in_features == 32
+    assert _events(run, "start")
+    assert any(line["grown"]["gradient"] for line in _events(run, "rewire"))
+    texts = ["word3 word7 noise1", "", "noise2"]
+    assert load_model(run.model).predict(texts, 3) == result.model.predict(texts, 3)
+
+
+@pytest.mark.parametrize(("share", "labels", "expected"), [(0.05, 100, 5), (0.05, 3, 1), (0.99, 3, 2), (0.5, 2, 1)])
+def test_head_and_tail_have_a_label_each(share, labels, expected):
+    assert head_count(HeadTailSection(head_share=share), labels) == expected
+
+
+def test_a_single_label_has_no_tail():
+    with pytest.raises(ConfigError, match="needs a dense label and another; the data has 1"):
+        head_count(HeadTailSection(), 1)
