@@ -165,16 +165,20 @@ def _train_densely(weight, columns, bias, in_features, batches, loss, update, fa
         x = x32.double().clone().requires_grad_()
         dense = torch.zeros(len(w), in_features, dtype=torch.float64).scatter(1, columns, w)
         logits = x @ dense.T if b is None else x @ dense.T + b
-        target = torch.zeros_like(logits)
+        target, factors, margins = torch.zeros_like(logits), torch.ones_like(logits), torch.zeros_like(logits)
         bounds = positives.indptr.tolist()
         for row in range(len(x)):
-            for label in set(positives.indices[bounds[row] : bounds[row + 1]].tolist()):
+            for pair in range(bounds[row], bounds[row + 1]):
+                label = int(positives.indices[pair])
                 target[row, label] = 1
+                factors[row, label] = 1 if positives.weights is None else positives.weights[pair]
+                margins[row, label] = 0 if positives.margins is None else positives.margins[pair]
+        shifted = logits - margins
         if loss is Loss.BCE:
-            value = functional.binary_cross_entropy_with_logits(logits, target, reduction="sum")
+            values = functional.binary_cross_entropy_with_logits(shifted, target, reduction="none")
         else:
-            value = functional.relu(torch.where(target == 1, 1 - logits, 1 + logits)).pow(2).sum()
-        value = value * factor / len(x)
+            values = functional.relu(torch.where(target == 1, 1 - shifted, 1 + shifted)).pow(2)
+        value = (factors * values).sum() * factor / len(x)
         optimizer.zero_grad()
         value.backward()
         optimizer.step()

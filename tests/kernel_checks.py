@@ -28,6 +28,15 @@ def random_input(B, D, seed=1):
     return torch.randn(B, D, generator=torch.Generator().manual_seed(seed))
 
 
+def emphasised(positives, L, weights=True, margins=True, seed=3):
+    """The positives with a random weight and margin a label."""
+    generator = torch.Generator().manual_seed(seed)
+    weight, margin = 4 * torch.rand(L, generator=generator), torch.randn(L, generator=generator)
+    return positives._replace(
+        weights=weight[positives.indices] if weights else None, margins=margin[positives.indices] if margins else None
+    )
+
+
 def clone(layer):
     bias = None if layer.bias is None else layer.bias.clone()
     return replace(layer, weight=layer.weight.clone(), index=layer.index.clone(), bias=bias)

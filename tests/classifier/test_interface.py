@@ -15,6 +15,7 @@ from fanin.classifier.sparse import SparseLinear
 from fanin.errors import BackendError, CheckpointError, ConfigError
 from fanin.kernels.active_inputs import ActiveInputs
 from fanin.kernels.spec import SGD, AdamW, Loss, Positives
+from kernel_checks import emphasised
 
 L, D = 83, 14
 # Layers of one weight tensor, for which the suite knows the dense layer that they stand for.
@@ -131,9 +132,48 @@ def test_the_gradient_of_the_fused_step_trains_what_lies_below(make, make_positi
     torch.testing.assert_close(encoder.weight.grad, expected)
 
 
+@pytest.mark.parametrize("loss", list(Loss))
+@pytest.mark.parametrize("parts", [("weights",), ("margins",), ("weights", "margins")], ids=str)
+def test_weights_and_margins_of_positives(make, make_positives, loss, parts):
+    """A positive of weight w and margin m adds w loss(z - m); a weight of 1 and a margin of 0 change nothing."""
+    layer, (x, positives) = make(dtype=torch.float64), _batches(make_positives, 1, dtype=torch.float64)[0]
+    positives = emphasised(positives, L, "weights" in parts, "margins" in parts)
+    rows = torch.repeat_interleave(torch.arange(len(x)), positives.indptr.diff())
+    target, weight, margin = torch.zeros(3, len(x), L, dtype=torch.float64)
+    target[rows, positives.indices] = 1
+    weight[rows, positives.indices] = 1.0 if positives.weights is None else positives.weights.double()
+    margin[rows, positives.indices] = 0.0 if positives.margins is None else positives.margins.double()
+    x.requires_grad_()
+    z = layer(x)
+    loss_of = torch.nn.functional.softplus if loss is Loss.BCE else (lambda t: (1 + t).clamp_min(0) ** 2)
+    values = torch.where(target == 1, weight * loss_of(margin - z), loss_of(z))
+    expected = 0.7 * values.sum() / len(x)
+    (expected_dx,) = torch.autograd.grad(expected, [x])
+    value, dx = layer.train_step(x, positives, loss, SGD(0.1), weight=0.7)
+    assert value == pytest.approx(expected.item(), rel=1e-9)
+    torch.testing.assert_close(dx, expected_dx)
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("weights", torch.ones(3)),
+        ("weights", torch.tensor([1.0, -0.1])),
+        ("weights", torch.tensor([1.0, math.inf])),
+        ("margins", torch.tensor([1.0, math.nan])),
+        ("margins", torch.tensor([1, 2])),
+        ("margins", torch.ones(2, 1)),
+    ],
+)
+def test_wrong_weights_and_margins_are_refused(make, name, values):
+    positives = Positives(torch.tensor([0, 2]), torch.tensor([3, 4]))._replace(**{name: values})
+    with pytest.raises(ConfigError, match=f"positives.{name} must be"):
+        make().train_step(torch.zeros(1, D), positives, Loss.BCE, SGD(0.1))
+
+
 def test_strided_arrays_are_as_good(make, make_positives):
     (x, positives), update = _batches(make_positives, 1)[0], SGD(0.1)
-    strided = Positives(*(array.repeat_interleave(2)[::2] for array in positives))
+    strided = Positives(*(array.repeat_interleave(2)[::2] for array in positives[:2]))
     wide = x.repeat_interleave(2, dim=1)[:, ::2]
     value, dx = make().train_step(x, positives, Loss.BCE, update)
     strided_value, strided_dx = make().train_step(wide, strided, Loss.BCE, update)

@@ -108,7 +108,7 @@ def test_error_is_that_of_plain_float32(backend, make_layer, columns_of, make_po
     x = batches[0][0].clone().requires_grad_()
     weight, bias = layer.weight.clone().requires_grad_(), layer.bias.clone().requires_grad_()
     logits = torch.nn.functional.linear(x, torch.zeros(L, D).scatter(1, columns, weight), bias)
-    indptr, indices = batches[0][1]
+    indptr, indices, *_ = batches[0][1]
     target = torch.zeros(B, L)
     target[torch.repeat_interleave(torch.arange(B), indptr.diff()), indices] = 1
     if loss is Loss.BCE:

@@ -80,9 +80,9 @@ class DenseLinear(WeightedClassifier):
         positives = self._checked_positives(positives, len(x))
         moments = self._begin_step(len(x), update)
         scale = weight / len(x)
-        rows, labels = sorted_by_label(positives)
-        bounds = torch.arange(0, self.out_features + self.chunk_size, self.chunk_size, device=labels.device)
-        cuts = torch.searchsorted(labels, bounds).tolist()
+        pairs = sorted_by_label(positives)
+        bounds = torch.arange(0, self.out_features + self.chunk_size, self.chunk_size, device=pairs.labels.device)
+        cuts = torch.searchsorted(pairs.labels, bounds).tolist()
         block = x.new_empty(len(x) * min(self.chunk_size, self.out_features))
         dx, total = torch.zeros_like(x), 0.0
         for i, start in enumerate(range(0, self.out_features, self.chunk_size)):
@@ -90,8 +90,7 @@ class DenseLinear(WeightedClassifier):
             chunk = self.weight[inside]  # (C, D)
             logits = block[: len(x) * len(chunk)].view(len(x), len(chunk))
             self._logits(x, inside, out=logits)
-            pairs = slice(cuts[i], cuts[i + 1])
-            total += loss_and_gradient_inplace(loss, logits, rows[pairs], labels[pairs] - start)
+            total += loss_and_gradient_inplace(loss, logits, pairs.at(slice(cuts[i], cuts[i + 1])), start)
             grad = logits.mul_(scale)
             dx.addmm_(grad, chunk)
             self._update_weights(inside, grad, x, update, tuple(m[inside] for m in moments.weight))

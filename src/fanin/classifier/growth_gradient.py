@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
     from fanin.classifier.rewiring_modes import GroupScore
     from fanin.classifier.sparse import SparseLinear
+    from fanin.kernels.positives import Pairs
     from fanin.kernels.spec import Loss, Positives
 
 
 class _Batch(NamedTuple):
     x: Tensor | ActiveInputs
-    rows: Tensor  # (P,) of the positives, each pair once
-    places: Tensor  # (P,) their labels' places, ascending
+    pairs: Pairs  # the positives, by places for labels
 
 
 class GradientScores:
@@ -55,7 +55,7 @@ class GradientScores:
         """Keep a batch if it will be one of the last before a rewiring."""
         if ahead < (self._batches.maxlen or 0):
             x = x._replace(values=x.values.detach()) if isinstance(x, ActiveInputs) else x.detach()
-            self._batches.append(_Batch(x, *sorted_by_label(positives)))
+            self._batches.append(_Batch(x, sorted_by_label(positives)))
 
     @torch.no_grad()
     def scores(self, sets: Tensor) -> Tensor:
@@ -68,9 +68,9 @@ class GradientScores:
         gradients = self._layer.weight.new_zeros(len(places), self._inputs)
         for batch in self._batches:
             logits = self._logits(batch.x, places)  # (B, c)
-            column = torch.searchsorted(places, batch.places).clamp_max(len(places) - 1)
-            here = places[column] == batch.places
-            loss_and_gradient_inplace(self._loss, logits, batch.rows[here], column[here])
+            column = torch.searchsorted(places, batch.pairs.labels).clamp_max(len(places) - 1)
+            here = places[column] == batch.pairs.labels
+            loss_and_gradient_inplace(self._loss, logits, batch.pairs._replace(labels=column).at(here))
             gradients.addmm_(logits.T, first_inputs(batch.x, self._inputs))
         return gradients.abs_()
 

@@ -68,9 +68,9 @@ class SeparatingScores:
         start = self._next if self._next + len(rows) <= len(self._x) else 0
         stop = self._next = start + len(rows)
         self._x[start:stop] = rows.clamp(-_LARGEST, _LARGEST)
-        pair_rows, places = sorted_by_label(positives)
+        pairs = sorted_by_label(positives)
         self._batches = [batch for batch in self._batches if batch.stop <= start or batch.start >= stop]
-        self._batches.append(_Batch(start, stop, pair_rows + start, places))
+        self._batches.append(_Batch(start, stop, pairs.rows + start, pairs.labels))
         self._kept = None
 
     @torch.no_grad()

@@ -15,13 +15,12 @@ from fanin.classifier.sparse import SparseLinear, SparsePart
 from fanin.errors import ConfigError
 from fanin.kernels.active_inputs import ActiveInputs
 from fanin.kernels.drawing import mix_seed
-from fanin.kernels.positives import rows_of
-from fanin.kernels.spec import Positives
+from fanin.kernels.positives import kept_pairs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from fanin.kernels.spec import Loss, Update
+    from fanin.kernels.spec import Loss, Positives, Update
 
 
 class HeadTailLinear(Classifier):
@@ -193,10 +192,8 @@ class HeadTailLinear(Classifier):
         """Pairs of rows and label ids as those of the head and those of the tail, by their own places."""
         placed = self.order.positives(self._checked_positives(positives, rows))
         of_head = placed.indices < self.head.out_features  # (P,)
-        pair_rows = rows_of(placed)
-        head = Positives(_indptr(pair_rows[of_head], rows), placed.indices[of_head])
-        tail = Positives(_indptr(pair_rows[~of_head], rows), placed.indices[~of_head] - self.head.out_features)
-        return head, tail
+        of_tail = placed._replace(indices=placed.indices - self.head.out_features)
+        return kept_pairs(placed, of_head), kept_pairs(of_tail, ~of_head)
 
     def _head_inputs(self, x: Tensor | ActiveInputs) -> Tensor | ActiveInputs:
         """What of a checked x the head reads."""
@@ -208,8 +205,3 @@ class HeadTailLinear(Classifier):
 
 def _row_count(x: Tensor | ActiveInputs) -> int:
     return len(x.values if isinstance(x, ActiveInputs) else x)
-
-
-def _indptr(rows: Tensor, count: int) -> Tensor:
-    """CSR bounds (count + 1,) of ascending rows."""
-    return torch.searchsorted(rows, torch.arange(count + 1, device=rows.device))

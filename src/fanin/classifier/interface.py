@@ -125,7 +125,7 @@ class Classifier(nn.Module, ABC):
 
     def _checked_positives(self, positives: Positives, rows: int) -> Positives:
         """Positives as the kernels want them, after a check of everything a kernel takes on trust."""
-        indptr, indices = positives
+        indptr, indices, weights, margins = positives
         if indptr.dtype != torch.int64 or indices.dtype != torch.int64:
             raise ConfigError(f"positives are {indptr.dtype} and {indices.dtype}; both arrays must be torch.int64")
         if len(indptr) != rows + 1:
@@ -137,7 +137,21 @@ class Classifier(nn.Module, ABC):
                 f"positives.indices hold labels from {int(indices.min())} to {int(indices.max())}; this layer has "
                 f"labels 0 to {self.out_features - 1}"
             )
-        return Positives(indptr.contiguous(), indices.contiguous())
+        return Positives(
+            indptr.contiguous(),
+            indices.contiguous(),
+            self._checked_values("weights", weights, len(indices)),
+            self._checked_values("margins", margins, len(indices)),
+        )
+
+    def _checked_values(self, name: str, values: Tensor | None, count: int) -> Tensor | None:
+        if values is None:
+            return None
+        if values.shape != (count,) or not values.is_floating_point() or not bool(values.isfinite().all()):
+            raise ConfigError(f"positives.{name} must be {count} finite numbers, one for each of positives.indices")
+        if name == "weights" and bool((values < 0).any()):
+            raise ConfigError("positives.weights must be at least 0")
+        return values.detach().to(next(self.parameters()).dtype).contiguous()
 
     def _checked_input(self, x: Tensor) -> Tensor:
         if x.ndim != 2:

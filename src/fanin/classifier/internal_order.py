@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from fanin.errors import CheckpointError, ConfigError
-from fanin.kernels.spec import Positives
+
+if TYPE_CHECKING:
+    from fanin.kernels.spec import Positives
 
 
 class InternalOrder(nn.Module):
@@ -49,7 +51,7 @@ class InternalOrder(nn.Module):
 
     def positives(self, positives: Positives) -> Positives:
         """Pairs of rows and label ids as pairs of rows and places."""
-        return Positives(positives.indptr, self.inner[positives.indices])
+        return positives._replace(indices=self.inner[positives.indices])
 
     def labels(self, places: Tensor) -> Tensor:
         """Label ids int64 of places; -1 stays -1."""

@@ -12,7 +12,8 @@ from fanin.classifier.group_scores import BLOCK_VALUES
 from fanin.classifier.growth import Growth
 from fanin.classifier.pruning import Pruning
 from fanin.kernels.drawing import mix_seed
-from fanin.kernels.spec import Positives, SparseWeights
+from fanin.kernels.positives import kept_pairs
+from fanin.kernels.spec import SparseWeights
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from fanin.classifier.rewiring_schedule import RewiringSchedule
     from fanin.classifier.sparse import SparsePart
     from fanin.kernels.active_inputs import ActiveInputs
-    from fanin.kernels.spec import Prune
+    from fanin.kernels.spec import Positives, Prune
 
 
 @dataclass(frozen=True)
@@ -156,6 +157,4 @@ class Rewiring:
         """The positives that the sparse part serves, by place."""
         inside = positives.indices < len(self._places)
         places = torch.where(inside, self._places[positives.indices.clamp_max(len(self._places) - 1)], -1)
-        served = places >= 0
-        before = torch.nn.functional.pad(served.cumsum(0), (1, 0))  # (P + 1,)
-        return Positives(before[positives.indptr], places[served])
+        return kept_pairs(positives._replace(indices=places), places >= 0)

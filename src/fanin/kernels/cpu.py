@@ -195,7 +195,7 @@ def _scores(shared: SharedScores | None, layer: SparseWeights, rows: int) -> tup
 
 
 def _csr(name: str, positives: Positives, rows: int) -> tuple[Tensor, Tensor]:
-    for array in positives:
+    for array in (positives.indptr, positives.indices):
         _check(name, array, torch.int64)
     if positives.indptr.shape != (rows + 1,) or positives.indices.dim() != 1:
         shape = tuple(positives.indptr.shape)

@@ -113,22 +113,30 @@ class ReferenceBackend:
         shared_grad = None if shared is None else torch.zeros_like(shared.scores)
         for block in _blocks(layer, chunk_size):
             logits = block.logits(layer, x, shared)
-            target = dense_block(positives, block.start, block.stop, x.dtype)
-            value, grad = loss_and_gradient(loss, logits, target)
+            inside = block.start, block.stop, x.dtype
+            target = dense_block(positives, *inside)
+            weights, margins = positives.weights, positives.margins
+            value, grad = loss_and_gradient(
+                loss,
+                logits,
+                target,
+                None if weights is None else dense_block(positives, *inside, weights, elsewhere=1),
+                None if margins is None else dense_block(positives, *inside, margins),
+            )
             total += value
             grad *= scale
             block.add_grad_input(grad, dx)
             if shared is not None and shared_grad is not None:
                 shared_grad.index_add_(0, block.clusters(shared), grad.T)
-            inside = slice(block.start, block.stop)
+            labels = slice(block.start, block.stop)
             dw = block.grad_weight(grad, x)
-            apply_update(update, layer.weight[inside], dw, tuple(m[inside] for m in moments.weight), step)
+            apply_update(update, layer.weight[labels], dw, tuple(m[labels] for m in moments.weight), step)
             if layer.bias is not None:
                 apply_update(
                     update.without_decay(),
-                    layer.bias[inside],
+                    layer.bias[labels],
                     grad.sum(0),
-                    tuple(m[inside] for m in moments.bias),
+                    tuple(m[labels] for m in moments.bias),
                     step,
                 )
         return StepResult(scale * total.item(), dx, shared_grad)

@@ -36,10 +36,16 @@ class Loss(StrEnum):
 
 
 class Positives(NamedTuple):
-    """The relevant labels of a batch, as CSR. A label that stands twice in a row counts once; rows may be empty."""
+    """The relevant labels of a batch, as CSR. A label that stands twice in a row counts once; rows may be empty.
+
+    A pair's weight w and margin m change its loss from loss(z) to w loss(z - m); nothing else reads them. A label that
+    stands twice in a row has the same twice.
+    """
 
     indptr: Tensor  # (B + 1,) int64
     indices: Tensor  # (P,) int64, each in [0, L)
+    weights: Tensor | None = None  # (P,) of the weights' dtype, at least 0; None for 1 everywhere
+    margins: Tensor | None = None  # (P,) of the weights' dtype; None for 0 everywhere
 
 
 @dataclass(frozen=True)
