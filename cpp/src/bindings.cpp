@@ -49,7 +49,8 @@ struct LayerArrays {
   std::optional<Vector> bias;
   fanin::Layer layer;
 
-  LayerArrays(Matrix w, IndexMatrix i, std::optional<Vector> b, std::int64_t group, std::int64_t inputs)
+  LayerArrays(Matrix w, IndexMatrix i, std::optional<Vector> b, std::int64_t group, std::int64_t inputs,
+              std::int64_t dense_inputs)
       : weight(std::move(w)), index(std::move(i)), bias(std::move(b)) {
     layer.weight = weight.data();
     layer.index = index.data();
@@ -60,7 +61,9 @@ struct LayerArrays {
     layer.fan_in = size(weight, 1);
     layer.group = group;
     layer.sets = size(index, 0);
+    layer.dense_inputs = dense_inputs;
     require(group >= 1 && layer.fan_in >= 1 && layer.labels >= 1 && layer.fan_in <= inputs, "empty layer, or F > D");
+    require(dense_inputs >= 0 && dense_inputs <= inputs, "dense inputs are 0 to D");
     require(layer.sets == (layer.labels + group - 1) / group && size(index, 1) == layer.fan_in,
             "index has to be [ceil(L / G), F]");
     require(!bias || size(*bias, 0) == layer.labels, "bias has to be [L]");
@@ -213,8 +216,9 @@ NB_MODULE(_cpu, module) {
   module.doc() = "The compiled CPU core of fanin; use it through fanin.kernels.cpu.";
   nb::class_<fanin::UpdateRule>(module, "UpdateRule");
   nb::class_<LayerArrays>(module, "Layer")
-      .def(nb::init<Matrix, IndexMatrix, std::optional<Vector>, std::int64_t, std::int64_t>(),
-           "weight"_a.noconvert(), "index"_a.noconvert(), "bias"_a.noconvert().none(), "group_size"_a, "in_features"_a);
+      .def(nb::init<Matrix, IndexMatrix, std::optional<Vector>, std::int64_t, std::int64_t, std::int64_t>(),
+           "weight"_a.noconvert(), "index"_a.noconvert(), "bias"_a.noconvert().none(), "group_size"_a, "in_features"_a,
+           "dense_inputs"_a);
   module.def("instruction_set", [] { return std::string(fanin::kernels().name); });
   module.def("sgd", &sgd, "learning_rate"_a, "momentum"_a, "weight_decay"_a);
   module.def("adamw", &adamw, "learning_rate"_a, "beta1"_a, "beta2"_a, "eps"_a, "weight_decay"_a, "step"_a);

@@ -36,9 +36,10 @@ double train_step(const Layer& layer, const Moments& moments, const float* x, st
                   Loss loss, const UpdateRule& update, float scale, const SharedScores& shared, float* dx,
                   float* shared_grad, int threads) {
   const std::vector<LabelRow> pairs = sorted_by_label(positives, rows, layer.labels);
-  const Tiling tiling = choose_tiling(rows, layer.inputs, 2);
+  const Tiling tiling = choose_tiling(rows, touched_inputs(layer), 2);
   const Buffer packed = pack(layer, tiling, x, threads);
-  const Ranges ranges(layer, tiling, threads, shared);
+  const std::vector<std::uint8_t> active = active_inputs(layer, tiling, packed.data(), threads);
+  const Ranges ranges(layer, tiling, threads, shared, active.empty() ? nullptr : active.data());
   InputGradients gradients(layer, tiling, ranges.parts());
   const SharedGradients shared_gradients(shared, ranges, shared_grad);
   std::vector<double> sums(static_cast<std::size_t>(ranges.parts()));

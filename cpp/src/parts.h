@@ -34,17 +34,42 @@ inline Buffer pack(const Layer& layer, const Tiling& tiling, const float* x, int
   return packed;
 }
 
+// Which inputs each tile of a packed x holds values of, [tiles, D]; empty where nothing is to be skipped.
+inline std::vector<std::uint8_t> active_inputs(const Layer& layer, const Tiling& tiling, const float* packed,
+                                               int threads) {
+  if (!skips_inputs(layer)) return {};
+  std::vector<std::uint8_t> active(static_cast<std::size_t>(tiling.tiles * layer.inputs), 1);
+  const int parts = packing_threads(packed_floats(layer, tiling), threads);
+  run_parts(parts, [&](int part) {
+    const Share tiles = share(tiling.tiles, part, parts);
+    for (std::int64_t tile = tiles.first; tile < tiles.end; ++tile) {
+      for (std::int64_t d = layer.dense_inputs; d < layer.inputs; ++d) {
+        const float* column = packed + (tile * layer.inputs + d) * tiling.tile_rows;
+        int found = 0;  // NaN differs from 0 too
+        for (std::int64_t i = 0; i < tiling.tile_rows; ++i) found |= static_cast<int>(column[i] != 0.0f);
+        active[static_cast<std::size_t>(tile * layer.inputs + d)] = static_cast<std::uint8_t>(found);
+      }
+    }
+  });
+  return active;
+}
+
 // The threads' parts of one call: ranges of sets and scratch memory.
 class Ranges {
  public:
-  Ranges(const Layer& layer, const Tiling& tiling, int threads, const SharedScores& shared = {}) {
+  // `active` is that of active_inputs(), and outlives this; null where all inputs are read.
+  Ranges(const Layer& layer, const Tiling& tiling, int threads, const SharedScores& shared = {},
+         const std::uint8_t* active = nullptr) {
     const std::int64_t sets_per_block = choose_sets_per_block(layer, tiling);
     parts_ = static_cast<int>(std::min<std::int64_t>(std::max(threads, 1), std::max<std::int64_t>(layer.sets, 1)));
     for (int part = 0; part < parts_; ++part) {
       scratch_.emplace_back(scratch_floats(layer, tiling, sets_per_block));
       const Share sets = share(layer.sets, part, parts_);
-      ranges_.push_back({layer, tiling, shared, sets.first, sets.end, sets_per_block,
-                         place_scratch(layer, tiling, sets_per_block, scratch_.back().data())});
+      Scratch scratch = place_scratch(layer, tiling, sets_per_block, scratch_.back().data());
+      numbers_.emplace_back(static_cast<std::size_t>(active ? 2 * layer.fan_in : 0));
+      scratch.active_input = numbers_.back().data();
+      scratch.active_slot = numbers_.back().data() + numbers_.back().size() / 2;
+      ranges_.push_back({layer, tiling, shared, active, sets.first, sets.end, sets_per_block, scratch});
     }
   }
 
@@ -54,6 +79,7 @@ class Ranges {
  private:
   int parts_;
   std::vector<Buffer> scratch_;
+  std::vector<std::vector<std::int32_t>> numbers_;
   std::vector<Range> ranges_;
 };
 

@@ -13,7 +13,7 @@ namespace {
 std::int64_t round_up(std::int64_t n, std::int64_t multiple) { return (n + multiple - 1) / multiple * multiple; }
 
 struct Sizes {
-  std::int64_t logits, weight_grad, bias_grad, inputs_by_row;
+  std::int64_t logits, weight_grad, bias_grad, inputs_by_row, active;
 };
 
 Sizes sizes(const Layer& layer, const Tiling& tiling, std::int64_t sets_per_block) {
@@ -23,7 +23,8 @@ Sizes sizes(const Layer& layer, const Tiling& tiling, std::int64_t sets_per_bloc
   return {std::max(layer.group, kMaxLanes) * tiling.tile_rows,
           labels * fan_in,
           round_up(labels, kMaxLanes),
-          groups ? tiling.tile_rows * fan_in : 0};
+          groups ? tiling.tile_rows * fan_in : 0,
+          skips_inputs(layer) ? fan_in : 0};
 }
 
 }  // namespace
@@ -52,10 +53,17 @@ Tiling choose_tiling(std::int64_t rows, std::int64_t inputs, int arrays) {
   return {rows, best, std::max<std::int64_t>(1, (rows + best - 1) / best)};  // an empty batch is one tile of padding
 }
 
+std::int64_t touched_inputs(const Layer& layer) {
+  constexpr std::int64_t kTouchedShare = 4;  // one in so many, as texts of some ten words have it in tiles of 64
+  return layer.dense_inputs + (layer.inputs - layer.dense_inputs + kTouchedShare - 1) / kTouchedShare;
+}
+
+bool skips_inputs(const Layer& layer) { return layer.dense_inputs < layer.inputs && layer.group == 1; }
+
 std::int64_t choose_sets_per_block(const Layer& layer, const Tiling& tiling) {
   const std::int64_t set_bytes =
       layer.group * round_up(layer.fan_in, kMaxLanes) * static_cast<std::int64_t>(sizeof(float));
-  const std::int64_t tile_bytes = 2 * layer.inputs * tiling.tile_rows * static_cast<std::int64_t>(sizeof(float));
+  const std::int64_t tile_bytes = 2 * touched_inputs(layer) * tiling.tile_rows * static_cast<std::int64_t>(sizeof(float));
   const bool tiles_stay = tile_bytes * tiling.tiles <= level2_cache_bytes();
   const std::int64_t budget =
       tiling.tiles == 1 || tiles_stay ? 16 * 1024 : std::max<std::int64_t>(tile_bytes, 256 * 1024);
@@ -64,7 +72,7 @@ std::int64_t choose_sets_per_block(const Layer& layer, const Tiling& tiling) {
 
 std::int64_t scratch_floats(const Layer& layer, const Tiling& tiling, std::int64_t sets_per_block) {
   const Sizes s = sizes(layer, tiling, sets_per_block);
-  return s.logits + s.weight_grad + s.bias_grad + s.inputs_by_row;
+  return s.logits + s.weight_grad + s.bias_grad + s.inputs_by_row + 2 * s.active;
 }
 
 Scratch place_scratch(const Layer& layer, const Tiling& tiling, std::int64_t sets_per_block, float* memory) {
@@ -79,6 +87,8 @@ Scratch place_scratch(const Layer& layer, const Tiling& tiling, std::int64_t set
   scratch.inputs_by_row = take(s.inputs_by_row);
   scratch.weight_grad = take(s.weight_grad);
   scratch.bias_grad = take(s.bias_grad);
+  scratch.active_weight = take(s.active);
+  scratch.active_grad = take(s.active);
   return scratch;
 }
 

@@ -15,6 +15,12 @@ std::int64_t level2_cache_bytes();
 // than the batch fills well.
 Tiling choose_tiling(std::int64_t rows, std::int64_t inputs, int arrays);
 
+// Inputs of a layer of which a tile holds values, about: dense ones and a share of the others.
+std::int64_t touched_inputs(const Layer& layer);
+
+// Whether inputs are skipped where a tile has nothing but zeros of them; groups read whole matrices and skip nothing.
+bool skips_inputs(const Layer& layer);
+
 // Sets whose weight gradients are held in scratch while all tiles pass over them. A tile that does not stay in the
 // cache from block to block is paid for once a block: then the scratch grows to the size of the tile.
 std::int64_t choose_sets_per_block(const Layer& layer, const Tiling& tiling);

@@ -70,9 +70,10 @@ void topk(const Layer& layer, const float* x, std::int64_t rows, const SharedSco
           const Csr* exclude, float* scores, std::int64_t* labels, int threads) {
   std::vector<std::int64_t> excluded;
   if (exclude != nullptr) excluded = sorted_rows(*exclude, rows, layer.labels);
-  const Tiling tiling = choose_tiling(rows, layer.inputs, 1);
+  const Tiling tiling = choose_tiling(rows, touched_inputs(layer), 1);
   const Buffer packed = pack(layer, tiling, x, threads);
-  const Ranges ranges(layer, tiling, threads, shared);
+  const std::vector<std::uint8_t> active = active_inputs(layer, tiling, packed.data(), threads);
+  const Ranges ranges(layer, tiling, threads, shared, active.empty() ? nullptr : active.data());
   constexpr float kInfinity = std::numeric_limits<float>::infinity();
   std::vector<BestOfRows> best(static_cast<std::size_t>(ranges.parts()), BestOfRows(rows, k, exclude, excluded));
   run_parts(ranges.parts(), [&](int part) {

@@ -15,6 +15,7 @@ namespace oracle {
 struct Shape {
   std::int64_t labels, inputs, fan_in, group, rows;
   std::int64_t cluster = 0;  // labels that share a score, 0 where none do
+  std::int64_t sparse = 0;   // so many of the last inputs are mostly zero
 };
 
 // A random layer and batch. Every array has exactly the stated size, so that a sanitizer sees each step outside.
@@ -37,6 +38,9 @@ struct Problem {
     fill(weight, s.labels * s.fan_in);
     fill(bias, s.labels);
     fill(x, s.rows * s.inputs);
+    for (std::int64_t i = 0; i < s.rows * s.inputs; ++i) {
+      if (i % s.inputs >= s.inputs - s.sparse && i / s.inputs % 23 != 5) x[static_cast<std::size_t>(i)] = 0.0f;
+    }
     if (s.cluster > 0) fill(scores, (s.labels + s.cluster - 1) / s.cluster * s.rows);
     if (wide) {
       wide_index.resize(static_cast<std::size_t>(sets * s.fan_in));
@@ -57,7 +61,7 @@ struct Problem {
 
   fanin::Layer layer() {
     void* index = wide ? static_cast<void*>(wide_index.data()) : static_cast<void*>(narrow_index.data());
-    return {weight.data(), index, wide, bias.data(), shape.labels, shape.inputs, shape.fan_in, shape.group, sets};
+    return {weight.data(), index, wide, bias.data(), shape.labels, shape.inputs, shape.fan_in, shape.group, sets, shape.inputs - shape.sparse};
   }
   fanin::SharedScores shared() const {
     return {shape.cluster > 0 ? scores.data() : nullptr, shape.cluster};

@@ -14,6 +14,10 @@ struct Scratch {
   float* weight_grad;      // [sets_per_block * G, padded F]
   float* bias_grad;        // [sets_per_block * G]
   float* inputs_by_row;    // [T, padded F]: the gathered inputs of a set, row-major
+  float* active_weight;    // [padded F]: a label's weights on the inputs that a tile has
+  float* active_grad;      // [padded F]: their gradient
+  std::int32_t* active_input;  // [F]: these inputs
+  std::int32_t* active_slot;   // [F]: their places among the label's F
 };
 
 // One thread's part of an operation: the sets [first_set, end_set).
@@ -21,6 +25,7 @@ struct Range {
   Layer layer;
   Tiling tiling;
   SharedScores shared;
+  const std::uint8_t* active;  // [tiles, D]: 0 where a tile has nothing but zeros of an input; null where all are read
   std::int64_t first_set;
   std::int64_t end_set;
   std::int64_t sets_per_block;

@@ -17,6 +17,7 @@ struct Layer {
   std::int64_t fan_in;     // F
   std::int64_t group;      // G
   std::int64_t sets;       // S
+  std::int64_t dense_inputs;  // those behind are mostly zero: skipped where a tile has none, dx of no use
 };
 
 // What clusters of consecutive labels add to the logits of their labels; label l is in cluster l / cluster_size.

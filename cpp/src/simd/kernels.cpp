@@ -17,12 +17,17 @@ void topk_range(const TopkTask& task) {
     const float* x = task.x + tile * range.layer.inputs * kTile;
     const TileRows rows = tile_rows(range.tiling, tile);
     float* thresholds = task.thresholds + tile * kTile;
+    const std::uint8_t* active = range.active ? range.active + tile * range.layer.inputs : nullptr;
     ClusterPlace place(range.shared, first * range.layer.group);
     for (int64_t s = first; s < end; ++s) {
       const Set<Index> set = set_at<Index>(range.layer, s);
       float* z = range.scratch.logits;
       place.move_to(set.first_label);
-      set_forward<NV>(range, set, place, rows, x, z);
+      if (active) {
+        set_forward<NV>(range, active_part(range.scratch, set, active), place, rows, x, z);
+      } else {
+        set_forward<NV>(range, set, place, rows, x, z);
+      }
       for (int64_t i = 0; i < set.labels; ++i) {
         for (int j = 0; j < NV; ++j) {
           const float* row = z + i * kTile + j * kLanes;

@@ -34,6 +34,7 @@ struct Set {
   const Index* index;
   float* weight;  // [labels, F]
   const float* bias;
+  int64_t fan_in;
 };
 
 template <class Index>
@@ -41,14 +42,28 @@ Set<Index> set_at(const Layer& layer, int64_t set) {
   const int64_t first = set * layer.group;
   const int64_t left = layer.labels - first;
   return {first, left < layer.group ? left : layer.group, static_cast<const Index*>(layer.index) + set * layer.fan_in,
-          layer.weight + first * layer.fan_in, layer.bias ? layer.bias + first : nullptr};
+          layer.weight + first * layer.fan_in, layer.bias ? layer.bias + first : nullptr, layer.fan_in};
+}
+
+// The part of a set of one label that reads what a tile holds values of; `active` is the tile's row of flags.
+template <class Index>
+Set<std::int32_t> active_part(const Scratch& scratch, const Set<Index>& set, const std::uint8_t* active) {
+  int64_t n = 0;
+  for (int64_t f = 0; f < set.fan_in; ++f) {  // without branches: most inputs are skipped, but not in any order
+    const auto input = static_cast<std::int32_t>(set.index[f]);
+    scratch.active_input[n] = input;
+    scratch.active_slot[n] = static_cast<std::int32_t>(f);
+    scratch.active_weight[n] = set.weight[f];
+    n += active[input];
+  }
+  return {set.first_label, set.labels, scratch.active_input, scratch.active_weight, set.bias, n};
 }
 
 // Logits z [labels, T], shared scores included; `place` is that of the set's first label.
 template <int NV, class Index>
 FANIN_INLINE void set_forward(const Range& range, const Set<Index>& set, const ClusterPlace& place,
                               const TileRows& rows, const float* x, float* z) {
-  const int64_t F = range.layer.fan_in;
+  const int64_t F = set.fan_in;
   if (range.layer.group == 1) {
     label_forward<NV>(x, set.index, set.weight, F, set.bias ? *set.bias : 0.0f, z);
   } else {
@@ -61,7 +76,7 @@ FANIN_INLINE void set_forward(const Range& range, const Set<Index>& set, const C
 template <int NV, bool kWantDx, bool kWantDw, class Index>
 FANIN_INLINE void set_backward(const Range& range, const Set<Index>& set, const float* x, float* dx, const float* g,
                                float* dw) {
-  const int64_t F = range.layer.fan_in;
+  const int64_t F = set.fan_in;
   if (range.layer.group == 1) {
     label_backward<NV, kWantDx, kWantDw>(x, dx, set.index, set.weight, F, g, dw);
     return;

@@ -49,20 +49,31 @@ void train_tile(const TrainTask& task, int64_t first, int64_t end, int64_t tile,
   const TileRows rows = tile_rows(range.tiling, tile);
   const float* x = task.x + tile * layer.inputs * NV * kLanes;
   float* dx = task.dx + tile * layer.inputs * NV * kLanes;
+  const std::uint8_t* active = range.active ? range.active + tile * layer.inputs : nullptr;
   ClusterPlace place(range.shared, first * layer.group);
+  const auto train_set = [&](const auto& set, float* db, float* dw) {
+    place.move_to(set.first_label);
+    set_forward<NV>(range, set, place, rows, x, scratch.logits);
+    if (!set_gradient<NV, kFull>(task, set, rows, positive, scratch.logits, db, sum)) return false;
+    if (range.shared.scores) {
+      add_shared_gradient<NV>(task.shared_grad, place, range.tiling, rows, task.scale, set.first_label, set.labels,
+                              scratch.logits);
+    }
+    set_backward<NV, true, true>(range, set, x, dx, scratch.logits, dw);
+    return true;
+  };
   for (int64_t s = first; s < end; ++s) {
     const Set<Index> set = set_at<Index>(layer, s);
     const int64_t local = set.first_label - first * layer.group;
-    place.move_to(set.first_label);
-    set_forward<NV>(range, set, place, rows, x, scratch.logits);
-    if (set_gradient<NV, kFull>(task, set, rows, positive, scratch.logits, scratch.bias_grad + local, sum)) {
-      if (range.shared.scores) {
-        add_shared_gradient<NV>(task.shared_grad, place, range.tiling, rows, task.scale, set.first_label, set.labels,
-                                scratch.logits);
-      }
-      set_backward<NV, true, true>(range, set, x, dx, scratch.logits,
-                                   scratch.weight_grad + local * padded(layer.fan_in));
+    float* dw = scratch.weight_grad + local * padded(layer.fan_in);
+    if (!active) {
+      train_set(set, scratch.bias_grad + local, dw);
+      continue;
     }
+    const Set<std::int32_t> part = active_part(scratch, set, active);
+    zero(scratch.active_grad, part.fan_in);
+    if (!train_set(part, scratch.bias_grad + local, scratch.active_grad)) continue;
+    for (int64_t i = 0; i < part.fan_in; ++i) dw[scratch.active_slot[i]] += scratch.active_grad[i];
   }
 }
 

@@ -173,7 +173,7 @@ class Classifier(nn.Module, ABC):
             raise ConfigError("the active columns must be ascending int64, each once")
         if len(columns) and not 0 <= int(columns[0]) <= int(columns[-1]) < self.in_features:
             raise ConfigError(f"the active columns must lie in [0, {self.in_features})")
-        return ActiveInputs(values.detach().contiguous(), columns, x.in_features)
+        return x._replace(values=values.detach().contiguous())
 
     def _check_features(self, x: Tensor) -> None:
         if x.ndim < 1 or x.shape[-1] != self.in_features:

@@ -249,21 +249,23 @@ class SparseLinear(WeightedClassifier):
 
         The index sets are narrowed to the active columns where that pays.
         """
-        whole = self._weights(self.index, self.in_features)
         if not isinstance(x, ActiveInputs):
-            return self._checked_input(x), whole, slice(None)
+            return self._checked_input(x), self._weights(self.index, self.in_features), slice(None)
         x = self._checked_active(x)
+        whole = self._weights(self.index, self.in_features, x.dense_inputs)
         A = len(x.columns)
         # The clusters' vectors read the first columns, so these must stay the first; a kernel needs F <= D.
         needed = 0 if self.clusters is None else self.clusters.weight.shape[1]
         leading = not needed or (needed <= A and int(x.columns[needed - 1]) == needed - 1)
         if len(x.values) < _NARROWED_ROWS or not leading or self.fan_in > A + 1:
             return x.dense(), whole, x.columns
-        return x.padded(), self._weights(x.narrowed(self.index), A + 1), slice(A)
+        # The zero column wants no gradient either.
+        dense = A if x.dense_inputs is None else int(torch.searchsorted(x.columns, x.dense_inputs))
+        return x.padded(), self._weights(x.narrowed(self.index), A + 1, dense), slice(A)
 
-    def _weights(self, index: Tensor, in_features: int) -> SparseWeights:
+    def _weights(self, index: Tensor, in_features: int, dense_inputs: int | None = None) -> SparseWeights:
         bias = None if self.bias is None else self.bias.detach()
-        return SparseWeights(self.weight.detach(), index, bias, self.group_size, in_features)
+        return SparseWeights(self.weight.detach(), index, bias, self.group_size, in_features, dense_inputs)
 
     def _places(self, positives: Positives, rows: int) -> Positives:
         positives = self._checked_positives(positives, rows)

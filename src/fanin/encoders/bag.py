@@ -233,7 +233,7 @@ class BagEncoder(nn.Module):
         active, places = torch.unique(tokens, return_inverse=True)
         lexical = learned.new_zeros(len(learned), len(active)).index_put_((bags, places), weights, accumulate=True)
         columns = torch.cat([torch.arange(self.learned_features, device=tokens.device), active + self.learned_features])
-        return ActiveInputs(torch.cat([learned, lexical], dim=1), columns, self.out_features)
+        return ActiveInputs(torch.cat([learned, lexical], dim=1), columns, self.out_features, self.learned_features)
 
     def _drop_tokens(self, tokens: Tensor, offsets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Tokens left after token dropout, the bag of each, and the new offsets."""

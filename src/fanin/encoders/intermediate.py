@@ -84,7 +84,7 @@ class IntermediateLayer(nn.Module):
         learned, W = self.encoder.learned_features, self.learned_features
         values = torch.cat([self._widened(x.values[:, :learned]), x.values[:, learned:]], dim=1)  # (B, W + A)
         columns = torch.cat([torch.arange(W), x.columns[learned:] + (W - learned)])
-        return ActiveInputs(values, columns, self.out_features)
+        return ActiveInputs(values, columns, self.out_features, self.learned_features)
 
     def dense_parameters(self) -> list[nn.Parameter]:
         """The encoder's parameters and the layer's."""

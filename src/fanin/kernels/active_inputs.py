@@ -24,6 +24,7 @@ class ActiveInputs(NamedTuple):
     values: Tensor  # (B, A)
     columns: Tensor  # (A,) int64, ascending, in [0, D)
     in_features: int  # D
+    dense_inputs: int | None = None  # columns of inputs behind the first so many want no gradient; None: all want one
 
     def dense(self) -> Tensor:
         """The whole x, (B, D)."""

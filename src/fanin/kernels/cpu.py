@@ -107,6 +107,8 @@ class CpuBackend:
             )
         except ValueError as error:
             raise BackendError(f"training step: {error}") from error
+        if layer.dense_inputs is not None:
+            dx[:, layer.dense_inputs :] = 0
         return StepResult(value, dx, shared_grad)
 
     def topk(
@@ -173,7 +175,8 @@ def _layer(layer: SparseWeights) -> _cpu.Layer:
         _check("the bias", layer.bias, torch.float32)
     bias = None if layer.bias is None else layer.bias.detach()
     try:
-        return _cpu.Layer(layer.weight.detach(), layer.index, bias, layer.group_size, layer.in_features)
+        dense = layer.in_features if layer.dense_inputs is None else layer.dense_inputs
+        return _cpu.Layer(layer.weight.detach(), layer.index, bias, layer.group_size, layer.in_features, dense)
     except ValueError as error:
         raise BackendError(f"layer: {error}") from error
 

@@ -139,6 +139,8 @@ class ReferenceBackend:
                     tuple(m[labels] for m in moments.bias),
                     step,
                 )
+        if layer.dense_inputs is not None:
+            dx[:, layer.dense_inputs :] = 0
         return StepResult(scale * total.item(), dx, shared_grad)
 
     def topk(

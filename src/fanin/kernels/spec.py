@@ -58,6 +58,8 @@ class SparseWeights:
         bias: (L,) of the weight's dtype, or None.
         group_size: G, labels that share an index set. The last group may be short.
         in_features: D.
+        dense_inputs: inputs behind the first so many are mostly zero, as words of texts are: a training step and top-k
+            may skip them where x is zero, and the step's dx is zero there. None: all inputs are dense.
     """
 
     weight: Tensor
@@ -65,6 +67,7 @@ class SparseWeights:
     bias: Tensor | None
     group_size: int
     in_features: int
+    dense_inputs: int | None = None
 
 
 @dataclass(frozen=True)
