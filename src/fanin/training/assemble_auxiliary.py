@@ -16,13 +16,19 @@ from fanin.training.label_order import related_clusters
 if TYPE_CHECKING:
     from fanin.encoders.interface import Encoder
     from fanin.training.preparation import PreparedData
+    from fanin.training.progress import ProgressDisplay
     from fanin.training.remedies_recipe import AuxiliarySection
 
 
 def build_auxiliary(
-    section: AuxiliarySection, data: PreparedData, encoder: Encoder, total_steps: int, seed: int
-) -> AuxiliaryObjective:
-    """The recipe's auxiliary objective.
+    section: AuxiliarySection | None,
+    data: PreparedData,
+    encoder: Encoder,
+    total_steps: int,
+    seed: int,
+    display: ProgressDisplay,
+) -> AuxiliaryObjective | None:
+    """The recipe's auxiliary objective, None where it has none.
 
     Args:
         section: its settings.
@@ -30,15 +36,19 @@ def build_auxiliary(
         encoder: gives its inputs.
         total_steps: of the run.
         seed: of the clusters.
+        display: told of the clustering.
 
     Raises:
         ConfigError: more clusters are asked for than there are labels.
         MemoryPlanError: there is too little memory for it.
     """
+    if section is None:
+        return None
     L = data.store.n_labels
     count = section.clusters or -(-L // section.labels_per_cluster)
     if count > L:
         raise ConfigError(f"auxiliary.clusters is {count}; the data set has only {L} labels: lower it")
+    display.say("clustering labels for the auxiliary objective")
     cluster_of_label = related_clusters(data, base_encoder(encoder), count, seed)
     points = cluster_points(data.store.split("train"), data.train_rows, cluster_of_label, count)
     with enough_memory(f"an auxiliary objective of {count:,} clusters", "auxiliary.clusters"):
