@@ -72,39 +72,36 @@ def marking_tokens(
     lengths = np.diff(texts.indptr)  # (N,)
     work = np.asarray(positives @ lengths)[order]  # (L,)
     group = np.arange(len(order)) // group_size
-    of_group = np.bincount(group, work)
-    block = (np.cumsum(of_group) - 1) // _BLOCK_ENTRIES  # of each group
+    ends = np.cumsum(np.bincount(group, work))
+    block = np.maximum(ends - 1, 0) // _BLOCK_ENTRIES  # of each group
     first_groups = np.flatnonzero(np.diff(block, prepend=-1))
-    bounds = [*(first_groups * group_size).tolist(), len(order)]
-    if not bounds or bounds[0] != 0:
-        bounds.insert(0, 0)
-    for start, stop in pairwise(bounds):
-        if stop > start:
-            yield start, _strongest(_unit_rows(positives[order[start:stop]] @ texts), fan_in, group_size)
+    for start, stop in pairwise([*(first_groups * group_size).tolist(), len(order)]):
+        yield start, _strongest(_unit_rows(positives[order[start:stop]] @ texts), fan_in, group_size)
 
 
 def _strongest(vectors: sparse.csr_array, fan_in: int, group_size: int) -> MarkingTokens:
-    C = vectors.shape[0]
+    C, V = vectors.shape
     s = -(-C // group_size)
+    label = np.repeat(np.arange(C), np.diff(vectors.indptr))  # of every entry of the vectors
     energy = vectors.power(2)
     if group_size > 1:
         member = np.arange(C)
         grouping = sparse.csr_array((np.ones(C, np.float32), (member // group_size, member)), shape=(s, C))
         energy = sparse.csr_array(grouping @ energy)
-    row = np.repeat(np.arange(s), np.diff(energy.indptr))
-    strongest_first = np.lexsort((energy.indices, -energy.data, row))
-    place = np.arange(len(row)) - energy.indptr[row]
-    kept = place < fan_in
-    chosen = strongest_first[kept]
+        energy.sort_indices()
+    group = np.repeat(np.arange(s), np.diff(energy.indptr))  # of every entry of the energy
+    strongest_first = np.lexsort((energy.indices, -energy.data, group))
+    place = np.arange(len(group)) - energy.indptr[group]
+    slot = np.full(len(group), -1)
+    slot[strongest_first] = np.where(place < fan_in, place, -1)
     tokens = np.full((s, fan_in), -1, np.int64)
-    tokens[row[kept], place[kept]] = energy.indices[chosen]
+    kept = slot >= 0
+    tokens[group[kept], slot[kept]] = energy.indices[kept]
+    if group_size > 1:  # every entry of a vector has its token among those of its group
+        slot = slot[np.searchsorted(group * V + energy.indices, label // group_size * V + vectors.indices)]
+        kept = slot >= 0
     weights = np.zeros((C, fan_in), np.float32)
-    if group_size == 1:
-        weights[row[kept], place[kept]] = np.sqrt(energy.data[chosen])
-    else:
-        columns = tokens.repeat(group_size, axis=0)[:C]  # (C, F)
-        label, slot = np.nonzero(columns >= 0)
-        weights[label, slot] = vectors[label, columns[label, slot]]
+    weights[label[kept], slot[kept]] = vectors.data[kept]
     norm = np.linalg.norm(weights, axis=1, keepdims=True)
     return MarkingTokens(tokens, weights / np.maximum(norm, np.finfo(np.float32).tiny))
 
