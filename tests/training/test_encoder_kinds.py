@@ -162,7 +162,11 @@ def test_a_cache_that_cannot_be_written_is_named(planted, frozen_recipe, tmp_pat
 
 @pytest.mark.parametrize(
     ("kind", "settings"),
-    [("dense", ("classifier.fan_in=90",)), ("dense", ("encoder.out_features=32",)), ("sparse", ("encoder.out_features=32",))],
+    [
+        ("dense", ("classifier.fan_in=90",)),
+        ("dense", ("encoder.out_features=32",)),
+        ("sparse", ("encoder.out_features=32",)),
+    ],
 )
 def test_features_are_learned_from(kind, settings, features, train):
     result, run = train(features[kind], feature_recipe(*settings))
