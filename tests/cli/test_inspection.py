@@ -6,9 +6,12 @@ import numpy as np
 import pytest
 from safetensors.torch import load_file
 
+from fanin.classifier.bottleneck import BottleneckLinear
 from fanin.classifier.dense import DenseLinear
+from fanin.classifier.head_tail import HeadTailLinear
+from fanin.classifier.masked import MaskedLinear
 from fanin.classifier.sparse import SparseLinear
-from fanin.cli.model_facts import feature_use
+from fanin.cli.model_facts import feature_use, parameter_count
 from fanin.encoders.bag import BagEncoder
 
 
@@ -47,6 +50,37 @@ def test_feature_use_counts_labels(L, G):
     expected = np.array([(columns == feature).sum() for feature in range(20)])
     np.testing.assert_array_equal(feature_use(layer), expected)
     np.testing.assert_array_equal(feature_use(DenseLinear(20, L)), np.full(20, L))
+
+
+def test_feature_use_and_parameters_of_the_other_kinds():
+    split = HeadTailLinear(20, 30, 5, 4, head_labels=6, head_inputs=15)
+    expected = feature_use(split.tail)
+    expected[:15] += 6
+    np.testing.assert_array_equal(feature_use(split), expected)
+    assert parameter_count(split) == 6 * 15 + 24 * 5 + 30
+    masked = MaskedLinear(20, 30, 5)
+    np.testing.assert_array_equal(feature_use(masked), feature_use(SparseLinear(20, 30, 5)))
+    assert parameter_count(masked) == 30 * 5 + 30
+    np.testing.assert_array_equal(feature_use(BottleneckLinear(20, 30, 5)), np.full(20, 30))
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "words", "density"),
+    [
+        ("head-tail", ["classifier.fan_in=8"], ("head_tail", "2 of them dense", "fan-in 8"), (2 + 38 / 4) / 40),
+        ("masked", ["classifier.fan_in=8"], ("masked", "fan-in 8 in the mean", "classifier as compressed rows"), 1 / 4),
+        ("bottleneck", ["classifier.width=8"], ("bottleneck", "width 8"), (8 * 32 + 8 * 40) / (32 * 40)),
+    ],
+)
+def test_the_other_kinds_are_shown(name, settings, words, density, planted, tiny_recipe, train, invoke):
+    result, run = train(planted, tiny_recipe(name, "training.epochs=1", *settings))
+    outcome = invoke("inspect", run.path)
+    assert (outcome.code, outcome.err) == (0, "")
+    assert all(word in outcome.out for word in words)
+    facts = json.loads(invoke("inspect", run.path, "--json").out)
+    assert facts["classifier"]["kind"] == name.replace("-", "_")
+    assert facts["density"] == pytest.approx(density)
+    assert sum(facts["classifier_bytes"].values()) == result.metrics["classifier_bytes"]
 
 
 def test_no_model_there(tmp_path, invoke):

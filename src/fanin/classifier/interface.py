@@ -9,13 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from fanin.errors import ConfigError
-from fanin.kernels.active_inputs import ActiveInputs
 from fanin.kernels.spec import Positives
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from fanin.classifier.sparse import SparsePart
+    from fanin.kernels.active_inputs import ActiveInputs
     from fanin.kernels.spec import Loss, Update
 
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from fanin.classifier.cluster_weights import ClusterWeights
 from fanin.classifier.internal_order import InternalOrder
-from fanin.classifier.topology import check_index, check_shape, set_count
+from fanin.classifier.topology import check_index, check_shape, draw_index, set_count
 from fanin.classifier.weighted import WeightedClassifier
 from fanin.errors import CheckpointError, ConfigError
 from fanin.kernels import dispatch
@@ -110,9 +110,7 @@ class SparseLinear(WeightedClassifier):
         if self.weight.is_meta:
             index = torch.empty(sets, fan_in, dtype=index_dtype(in_features), device="meta")
         else:
-            # Index sets are drawn on the CPU on every device, so that a seed means the same sets everywhere.
-            drawer = dispatch.choose(torch.device("cpu"), torch.float32, backend).backend
-            index = drawer.draw_index(sets, fan_in, in_features, mix_seed(seed, 0))
+            index = draw_index(sets, fan_in, in_features, mix_seed(seed, 0), backend)
             self._draw_weights(initial_scale, fan_in, seed)
         self.register_buffer("index", index.to(self.weight.device))
         self.order = InternalOrder(out_features, device) if ordered else None
@@ -160,6 +158,12 @@ class SparseLinear(WeightedClassifier):
     def set_bias(self, bias: Tensor) -> None:
         """Set the biases from values by label id; see :meth:`Classifier.set_bias`."""
         super().set_bias(bias[self.sparse_part().labels])
+
+    @property
+    def connections(self) -> int:
+        """How many weights tie features to labels, those that clusters share included."""
+        shared = 0 if self.clusters is None else self.clusters.weight.numel()
+        return self.weight.numel() + shared
 
     def sparse_part(self) -> SparsePart:
         """This layer and its labels; see :meth:`Classifier.sparse_part`."""

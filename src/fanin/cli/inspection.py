@@ -39,15 +39,16 @@ def _recipe(run: Path) -> dict[str, Any] | None:
 def _write_tables(facts: dict[str, Any]) -> None:
     classifier, labels, use = facts["classifier"], facts["labels"], facts["labels_reading_a_feature"]
     shape = [f"{classifier['kind']}, {classifier['in_features']:,} features, {classifier['out_features']:,} labels"]
-    if classifier["kind"] == "sparse":
-        shape.append(f"fan-in {classifier['fan_in']}, group size {classifier['group_size']}")
+    shape += _shape_words(classifier)
+    # A masked layer's tensors are dense; its size is what it would be as compressed sparse rows.
+    where = "as compressed rows" if classifier["kind"] == "masked" else "in memory"
     sizes = [(f"classifier {part}", stored_size(size)) for part, size in facts["classifier_bytes"].items()]
     files = [(name, stored_size(size)) for name, size in facts["file_bytes"].items()]
     write_table(
         None,
         [("classifier", ", ".join(shape)), ("density", f"{facts['density']:.2%}"), ("loss", facts["loss"])],
         [(f"parameters, {part.replace('_', ' ')}", f"{count:,}") for part, count in facts["parameters"].items()],
-        [("classifier in memory", stored_size(sum(facts["classifier_bytes"].values()))), *sizes],
+        [(f"classifier {where}", stored_size(sum(facts["classifier_bytes"].values()))), *sizes],
         [("model on disk", stored_size(sum(facts["file_bytes"].values()))), *files],
         [
             ("labels reading a feature", f"{use['least']:,} / {use['median']:,.0f} / {use['most']:,} (min/median/max)"),
@@ -60,6 +61,22 @@ def _write_tables(facts: dict[str, Any]) -> None:
         ],
         _recipe_rows(facts["recipe"]),
     )
+
+
+def _shape_words(classifier: dict[str, Any]) -> list[str]:
+    """What the settings of a kind say, in words."""
+    fan_in = f"fan-in {classifier.get('fan_in')}"
+    match classifier["kind"]:
+        case "sparse":
+            return [fan_in, f"group size {classifier['group_size']}"]
+        case "head_tail":
+            return [f"{classifier['head_labels']:,} of them dense", fan_in, f"group size {classifier['group_size']}"]
+        case "masked":
+            return [f"{fan_in} in the mean"]
+        case "bottleneck":
+            return [f"width {classifier['width']}"]
+        case _:
+            return []
 
 
 def _recipe_rows(recipe: dict[str, Any] | None) -> list[tuple[str, str]]:

@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fanin.classifier.head_tail import HeadTailLinear
+from fanin.classifier.kinds import kind_of
+from fanin.classifier.masked import MaskedLinear
 from fanin.classifier.sparse import SparseLinear
 from fanin.encoders.intermediate import IntermediateLayer, base_encoder
 from fanin.labels.frequency import GROUP_NAMES, label_groups
@@ -20,10 +23,23 @@ if TYPE_CHECKING:
 
 
 def feature_use(classifier: Classifier) -> NDArray[np.int64]:
-    """How many labels read each feature, (D,)."""
+    """How many labels read each feature with weights of their own, (D,)."""
     D, L = classifier.in_features, classifier.out_features
-    if not isinstance(classifier, SparseLinear):
-        return np.full(D, L)
+    match classifier:
+        case SparseLinear():
+            return _use_by_sets(classifier)
+        case HeadTailLinear():
+            readers = _use_by_sets(classifier.tail)
+            readers[: classifier.head.in_features] += classifier.head.out_features
+            return readers
+        case MaskedLinear():
+            return classifier.mask.sum(0).numpy()
+        case _:
+            return np.full(D, L)
+
+
+def _use_by_sets(classifier: SparseLinear) -> NDArray[np.int64]:
+    D, L = classifier.in_features, classifier.out_features
     index = classifier.index.numpy()  # (S, F)
     readers = np.zeros(D, np.int64)
     for start in range(0, len(index), 65_536):  # bincount makes an int64 copy of what it counts
@@ -31,6 +47,14 @@ def feature_use(classifier: Classifier) -> NDArray[np.int64]:
     readers *= classifier.group_size
     readers[index[-1]] -= len(index) * classifier.group_size - L  # the last group may be short
     return readers
+
+
+def parameter_count(classifier: Classifier) -> int:
+    """How many numbers a classifier has learned."""
+    total = sum(parameter.numel() for parameter in classifier.parameters())
+    if isinstance(classifier, MaskedLinear):
+        total -= classifier.weight.numel() - classifier.connections  # zeros outside the mask
+    return total
 
 
 def model_facts(folder: Path) -> dict[str, Any]:
@@ -41,20 +65,18 @@ def model_facts(folder: Path) -> dict[str, Any]:
     """
     model = load_model(folder)
     classifier, counts = model.classifier, model.train_counts
-    settings = classifier.settings()
     readers = feature_use(classifier)
-    fan_in = settings.get("fan_in", classifier.in_features)
     groups = np.bincount(label_groups(counts), minlength=len(GROUP_NAMES))
     return {
-        "classifier": {"kind": "sparse" if "fan_in" in settings else "dense", **settings},
+        "classifier": {"kind": kind_of(classifier), **classifier.settings()},
         "encoder": dict(base_encoder(model.encoder).settings),
         "intermediate": dict(model.encoder.settings) if isinstance(model.encoder, IntermediateLayer) else None,
         "loss": model.loss.value,
-        "density": fan_in / classifier.in_features,
+        "density": classifier.connections / (classifier.in_features * classifier.out_features),
         "parameters": {
             "embedding_table": model.encoder.table.numel(),
             "encoder_layers": sum(parameter.numel() for parameter in model.encoder.parameters()),
-            "classifier": sum(parameter.numel() for parameter in classifier.parameters()),
+            "classifier": parameter_count(classifier),
         },
         "classifier_bytes": classifier.nbytes(),
         "file_bytes": {

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fanin.cli.output import write_line, write_table
+
+if TYPE_CHECKING:
+    from fanin.training.classifier_recipe import AnyClassifierSection
 
 
 def show_recipes(
@@ -16,7 +19,6 @@ def show_recipes(
 
     It is printed as YAML with every setting spelled out, which is a recipe file again.
     """
-    from fanin.training.recipe import SparseSection
     from fanin.training.recipe_files import load_recipe, recipe_text, shipped_recipes
 
     if name is not None:
@@ -27,15 +29,31 @@ def show_recipes(
     for shipped in shipped_recipes():
         recipe = load_recipe(shipped)
         section, training = recipe.classifier, recipe.training
-        fan_in = f"{section.fan_in} of" if isinstance(section, SparseSection) else "all"
         features = recipe.encoder.out_features or "the encoder's"
         rows.append(
             [
                 shipped,
                 section.kind,
-                f"{fan_in} {features}",
+                f"{_read_by_a_label(section)} {features}",
                 f"{training.epochs}",
                 f"{training.batch_size}",
             ]
         )
     write_table(["recipe", "classifier", "features a label reads", "epochs", "batch size"], rows)
+
+
+def _read_by_a_label(section: AnyClassifierSection) -> str:
+    """How much of the features a label reads."""
+    from fanin.training.classifier_recipe import BottleneckSection, FixedFanInSection, HeadTailSection, MaskedSection
+
+    match section:
+        case HeadTailSection():
+            return f"{section.fan_in} (a frequent label all) of"
+        case FixedFanInSection():
+            return f"{section.fan_in} of"
+        case MaskedSection():
+            return f"about {section.fan_in} of"
+        case BottleneckSection():
+            return f"{section.width} made of"
+        case _:
+            return "all"

@@ -37,9 +37,11 @@ def related_order(
         encoder: gives vectors of texts that have no tokens; not changed.
         run_size: labels of a group or cluster.
         seed: of projection and clustering.
-        labels: (n,) the labels to order.
+        labels: (n,) the labels to order, ascending.
     """
-    features = label_features(data, encoder, seed)[labels]
+    features = label_features(data, encoder, seed)
+    if len(labels) < len(features):  # all of them need no copy
+        features = features[labels]
     return torch.from_numpy(labels[grouped_order(features, run_size, seed).outer_of_inner])
 
 
