@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from fanin.errors import CheckpointError, ConfigError
+from fanin.kernels import dispatch
 from fanin.kernels.spec import index_dtype
 
 if TYPE_CHECKING:
@@ -22,6 +23,23 @@ def set_count(out_features: int, group_size: int) -> int:
     3
     """
     return -(-out_features // group_size)
+
+
+def draw_index(sets: int, fan_in: int, inputs: int, seed: int, backend: str | None = None) -> Tensor:
+    """Random index sets (S, F), drawn on the CPU for every device, so that a seed means the same sets everywhere.
+
+    Args:
+        sets: S.
+        fan_in: F.
+        inputs: each set is a uniform random subset of [0, inputs).
+        seed: 63 bits.
+        backend: "reference" or "cpu" to force one.
+
+    Returns:
+        uint16 up to 65,536 inputs, int32 beyond.
+    """
+    drawer = dispatch.choose(torch.device("cpu"), torch.float32, backend).backend
+    return drawer.draw_index(sets, fan_in, inputs, seed)
 
 
 def check_shape(in_features: int, fan_in: int, group_size: int) -> None:

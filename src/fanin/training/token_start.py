@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from scipy import sparse
 
+from fanin.classifier.topology import draw_index
 from fanin.data.batches import gather_rows
-from fanin.kernels.drawing import draw_subset
 from fanin.labels.strongest_tokens import marking_tokens, text_rows
 
 if TYPE_CHECKING:
@@ -55,11 +55,12 @@ def start_from_tokens(
     ones = np.ones(len(indices), np.float32)
     n_labels = max(int(order.max()), int(split.labels.max(initial=0))) + 1
     positives = sparse.csr_array((ones, indices, indptr), shape=(len(rows), n_labels)).T.tocsr()
+    layer.index.copy_(draw_index(len(layer.index), F, learned, seed, layer.backend))
     for start, found in marking_tokens(texts, positives, order, F, G):
-        sets = np.arange(start // G, start // G + len(found.tokens))
-        spare = draw_subset(seed, sets, np.full(len(sets), F), learned)
-        inputs = np.where(found.tokens >= 0, found.tokens + learned, spare)
-        layer.index[sets[0] : sets[-1] + 1] = torch.from_numpy(inputs).to(layer.index.dtype)
+        sets = slice(start // G, start // G + len(found.tokens))
+        chosen = torch.from_numpy(found.tokens).to(layer.index.device)  # (s, F)
+        inputs = torch.where(chosen >= 0, chosen + learned, layer.index[sets].long())
+        layer.index[sets] = inputs.to(layer.index.dtype)
         weights = torch.from_numpy(found.weights) * (gain / encoder.lexical_scale)
         layer.weight[start : start + len(weights)] = weights
         display.advance(len(weights))
