@@ -23,8 +23,8 @@ class IntermediateLayer(nn.Module):
     (Schultheis and Babbar, ECML 2023). Lexical features go past it. With the ReLU about half of each row is zero or
     more; nothing makes use of that.
 
-    Memory in training, D features widened to W: 16 D W bytes for weights, gradient and AdamW's state (1.2 GB at D 768
-    and W 100,000), and a batch's (B, W) arrays.
+    Memory in training, D features widened to W: 16 D W bytes for weights, gradient and AdamW's state, and some 16 B W
+    for a batch (D 512, W 100,000, B 512: 0.8 GB each).
 
     Args:
         encoder: what is widened; a part of this module from then on.

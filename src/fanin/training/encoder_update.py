@@ -44,13 +44,16 @@ class EncoderUpdate:
         for name, parameters in encoder.parameter_groups().items():
             decayed = [p for p in parameters if p.ndim > 1]
             others = [p for p in parameters if p.ndim <= 1]
+            # An intermediate layer may be larger than all else: its update makes no temporary arrays of its size.
+            fused = name == "intermediate"
+            common = {"schedule": schedules[name], "fused": fused, "foreach": not fused}
             groups += [
-                {"params": decayed, "weight_decay": weight_decay, "schedule": schedules[name]},
-                {"params": others, "weight_decay": 0.0, "schedule": schedules[name]},
+                {"params": decayed, "weight_decay": weight_decay, **common},
+                {"params": others, "weight_decay": 0.0, **common},
             ]
         groups = [group for group in groups if group["params"]]
         # Frozen features may leave nothing to train here.
-        self._optimizer = torch.optim.AdamW(groups, lr=0.0, foreach=True) if groups else None
+        self._optimizer = torch.optim.AdamW(groups, lr=0.0) if groups else None
 
     def backward(self, x: torch.Tensor | ActiveInputs, dx: torch.Tensor) -> None:
         """Give the gradient of a batch's vectors to the encoder; nothing where all of it is frozen."""
