@@ -35,7 +35,6 @@ from fanin.training.warm_start import start_from_centroids
 if TYPE_CHECKING:
     from fanin.data.batches import Batch, Batches
     from fanin.data.label_rows import LabelRows
-    from fanin.training.auxiliary import AuxiliaryObjective
     from fanin.training.objectives import StepLosses
     from fanin.training.preparation import PreparedData
     from fanin.training.progress import ProgressDisplay
@@ -85,10 +84,10 @@ class Trainer:
         counts, points = data.train_counts(), len(data.train_rows)
         self._encoder = build_encoder(recipe.encoder, data, mix_seed(seed, 1), recipe.intermediate)
         started = time.monotonic()
-        order = build_label_order(
-            recipe.classifier, data, base_encoder(self._encoder), mix_seed(seed, 4), display
+        order = build_label_order(recipe.classifier, data, base_encoder(self._encoder), mix_seed(seed, 4), display)
+        auxiliary = build_auxiliary(
+            recipe.auxiliary, data, self._encoder, self._total_steps, mix_seed(seed, 4), display
         )
-        auxiliary = self._build_auxiliary(mix_seed(seed, 4))
         self._train_seconds = time.monotonic() - started
         self._classifier = build_classifier(recipe.classifier, self._encoder, counts, points, mix_seed(seed, 2), order)
         self._objectives = Objectives(
@@ -129,12 +128,6 @@ class Trainer:
             return self._finish()
         finally:
             self._display.close()
-
-    def _build_auxiliary(self, seed: int) -> AuxiliaryObjective | None:
-        if self._recipe.auxiliary is None:
-            return None
-        self._display.say("clustering labels for the auxiliary objective")
-        return build_auxiliary(self._recipe.auxiliary, self._data, self._encoder, self._total_steps, seed)
 
     def _start(self) -> None:
         """Set the classifier's first connections from the labels' texts if the recipe says so; that is training too."""
