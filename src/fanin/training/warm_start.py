@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from fanin.encoders.interface import Encoder
     from fanin.training.progress import ProgressDisplay
 
-LABEL_CHUNK = 32_768
+CHUNK_VALUES = 1 << 24  # of the sums of a chunk of labels: 32,768 labels of 512 features, few behind a wide layer
 _BATCH = 2048
 
 
@@ -34,7 +34,7 @@ def start_from_centroids(
     rows: NDArray[np.int64],
     gain: float,
     display: ProgressDisplay,
-    label_chunk: int = LABEL_CHUNK,
+    label_chunk: int | None = None,
 ) -> None:
     """Set index sets, weights and biases by :func:`centroid_connections`.
 
@@ -49,7 +49,7 @@ def start_from_centroids(
         rows: (n,) the rows trained on.
         gain: what a label's own texts score above the average text.
         display: told of the progress.
-        label_chunk: labels worked on at a time; never changes the result.
+        label_chunk: labels worked on at a time, by default as many as 64 MB of sums allow; never changes the result.
     """
     layer, labels = part
     was_training = encoder.training
@@ -62,6 +62,7 @@ def start_from_centroids(
         display.advance(len(batch))
     mean /= len(rows)
     spread = float((squares / len(rows) - mean.square()).clamp_min(0).mean())
+    label_chunk = label_chunk or CHUNK_VALUES // layer.in_features
     step = max(1, label_chunk // layer.group_size) * layer.group_size
     for start in range(0, layer.out_features, step):
         stop = min(start + step, layer.out_features)
