@@ -241,3 +241,21 @@ def test_what_marks_a_label_is_found(mode):
     rewiring.observe(5, x, Positives(torch.arange(201), labels))
     rewiring.rewire(5)
     assert (layer.index.long() == torch.arange(L)[:, None]).any(dim=1).all()
+
+
+@pytest.mark.parametrize("measure", [GradientScores, SeparatingScores])
+def test_after_the_last_rewiring_nothing_is_kept(measure):
+    layer = SparseLinear(16, 20, 4)
+    scores = measure(layer, Loss.BCE, 16) if measure is GradientScores else measure(layer, 16)
+    schedule = RewiringSchedule(interval=2, fraction=0.5, total_steps=10, stop_share=0.5)  # after steps 2 and 4
+    mode = "gradient" if measure is GradientScores else "separating"
+    rewiring = Rewiring(layer.sparse_part(), schedule, 1, growth=Growth(16, {mode: 1.0}, {mode: scores}))
+    x, positives = (
+        torch.randn(20, 16, generator=torch.Generator().manual_seed(0)),
+        Positives(torch.arange(21), torch.arange(20)),
+    )
+    known = []
+    for step in range(1, 7):
+        rewiring.observe(step, x, positives)
+        known.append(bool(scores.scores(torch.arange(20)).any()))
+    assert known == [True] * 4 + [False] * 2

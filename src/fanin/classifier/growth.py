@@ -37,6 +37,9 @@ class InputScores(Protocol):
     def scores(self, sets: Tensor) -> Tensor:
         """Scores (s, inputs) of some sets (s,), ascending; 0 where nothing speaks for an input."""
 
+    def forget(self) -> None:
+        """Give back the memory of what was observed; no rewiring comes any more."""
+
 
 class Growth:
     """Chooses new inputs for index sets, by one mode or by several, each for its share of the connections.
@@ -82,6 +85,11 @@ class Growth:
         """Show a training batch to all measures; see :meth:`InputScores.observe`."""
         for measure in self._measures.values():
             measure.observe(x, positives, ahead)
+
+    def forget(self) -> None:
+        """Let all measures give back the memory of what they observed."""
+        for measure in self._measures.values():
+            measure.forget()
 
     def choose(self, sets: Tensor, used: Tensor, count: Tensor, seed: int) -> tuple[Tensor, dict[str, int]]:
         """New inputs for some index sets.

@@ -63,6 +63,10 @@ class GradientScores:
         G, L = self._layer.group_size, self._layer.out_features
         return group_scores(sets, G, L, self._inputs, self._group_score, self._gradients)
 
+    def forget(self) -> None:
+        """Drop the kept batches."""
+        self._batches.clear()
+
     def _gradients(self, places: Tensor) -> Tensor:
         """|gradient| (c, inputs) of the labels at some places (c,), ascending."""
         gradients = self._layer.weight.new_zeros(len(places), self._inputs)

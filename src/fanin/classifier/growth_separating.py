@@ -87,6 +87,10 @@ class SeparatingScores:
         G, L = self._layer.group_size, self._layer.out_features
         return group_scores(sets, G, L, self._inputs, self._group_score, distances)
 
+    def forget(self) -> None:
+        """Drop the kept embeddings."""
+        self._x, self._next, self._batches, self._kept = None, 0, [], None
+
     def _summary(self, x: Tensor) -> _Kept:
         count = sum(batch.stop - batch.start for batch in self._batches)
         parts = [x[batch.start : batch.stop] for batch in self._batches]

@@ -89,7 +89,7 @@ class Rewiring:
         self._places = places.new_full((labels,), -1).index_copy(0, part.labels, places)  # by label id, -1: elsewhere
 
     def observe(self, step: int, x: Tensor | ActiveInputs, positives: Positives) -> None:
-        """Show a training batch, before the rewiring that may follow its step.
+        """Show a training batch, before the rewiring that may follow its step; after the last one nothing is kept.
 
         Args:
             step: number of the batch's step, from 1.
@@ -97,7 +97,9 @@ class Rewiring:
             positives: its relevant labels, by label id.
         """
         ahead = self._schedule.ahead(step)
-        if ahead is not None and self._growth.watches:
+        if ahead is None:
+            self._growth.forget()
+        elif self._growth.watches:
             self._growth.observe(x, self._of_part(positives), ahead)
 
     @torch.no_grad()
