@@ -43,6 +43,52 @@ def test_tables(trained, invoke):
     assert "epochs" not in bare.out
 
 
+@pytest.fixture(scope="module")
+def related(drinks, tiny, invoke, tmp_path_factory):
+    """The run folder of a model with lexical features, groups and clusters of related labels."""
+    folder = tmp_path_factory.mktemp("runs") / "related"
+    chosen = ("encoder.lexical_features=9", "classifier.cluster_size=3", "classifier.group_size=2", "training.steps=9")
+    options = [option for setting in (*chosen, "classifier.start=tokens") for option in ("--set", setting)]
+    assert invoke("train", drinks, "--out", folder, *tiny, *options, "--quiet").code == 0
+    return folder
+
+
+def test_lexical_features_and_clusters(related, invoke):
+    facts = json.loads(invoke("inspect", related, "--json").out)
+    assert (facts["learned_features"], facts["lexical_features"]) == (16, 9)
+    sizes = {"weight": 4 * 8 * 4, "index": 2 * 8 * 2, "bias": 4 * 4, "clusters": 2 * 16 * 4, "order": 4 * 4}
+    assert facts["classifier_bytes"] == sizes
+    assert facts["density"] == (4 * 8 + 2 * 16) / (4 * 25)
+    assert facts["share_of_dense"] == (4 * 8 + 2 * 16) / (4 * 16)
+    assert facts["parameters"]["classifier"] == 4 * 8 + 2 * 16 + 4
+    index = load_file(related / "model" / "classifier.safetensors")["index"].long()
+    for name, part in (
+        ("labels_reading_a_feature", index[index < 16]),
+        ("labels_reading_a_lexical_feature", index[index > 15] - 16),
+    ):
+        readers = 2 * np.bincount(part, minlength=16 if name == "labels_reading_a_feature" else 9)
+        assert facts[name]["most"] == readers.max()
+        assert facts[name]["unused_features"] == (readers == 0).sum()
+
+
+def test_tables_of_lexical_features_and_clusters(related, invoke):
+    outcome = invoke("inspect", related)
+    assert outcome.code == 0
+    for part in (
+        "sparse, 16 learned features and 9 lexical ones, 4 labels, fan-in 8, group size 2, clusters of 3",
+        "classifier clusters",
+        "classifier order",
+        "64.00%",
+        "100.00%",
+        "labels reading a lexical feature",
+        "lexical features that no label reads",
+        "9 steps",
+    ):
+        assert part in outcome.out
+    (row,) = json.loads(invoke("results", related, "--json").out)
+    assert row["classifier_bytes"] == 128 + 32 + 16 + 128 + 16
+
+
 @pytest.mark.parametrize(("L", "G"), [(10, 1), (12, 4), (13, 4), (1, 4)])
 def test_feature_use_counts_labels(L, G):
     layer = SparseLinear(20, L, fan_in=5, group_size=G)

@@ -37,23 +37,26 @@ def _recipe(run: Path) -> dict[str, Any] | None:
 
 
 def _write_tables(facts: dict[str, Any]) -> None:
-    classifier, labels, use = facts["classifier"], facts["labels"], facts["labels_reading_a_feature"]
-    shape = [f"{classifier['kind']}, {classifier['in_features']:,} features, {classifier['out_features']:,} labels"]
-    shape += _shape_words(classifier)
+    classifier, labels, lexical = facts["classifier"], facts["labels"], facts["lexical_features"]
+    features = f"{facts['learned_features']:,} {'learned ' if lexical else ''}features"
+    features += f" and {lexical:,} lexical ones" if lexical else ""
+    shape = [f"{classifier['kind']}, {features}, {classifier['out_features']:,} labels", *_shape_words(classifier)]
+    density = [("density", f"{facts['density']:.2%}")]
+    use = _use_rows("features", facts["labels_reading_a_feature"])
+    if lexical:
+        density.append(("weights, to a dense layer's on the learned features", f"{facts['share_of_dense']:.2%}"))
+        use += _use_rows("lexical features", facts["labels_reading_a_lexical_feature"])
     # A masked layer's tensors are dense; its size is what it would be as compressed sparse rows.
     where = "as compressed rows" if classifier["kind"] == "masked" else "in memory"
     sizes = [(f"classifier {part}", stored_size(size)) for part, size in facts["classifier_bytes"].items()]
     files = [(name, stored_size(size)) for name, size in facts["file_bytes"].items()]
     write_table(
         None,
-        [("classifier", ", ".join(shape)), ("density", f"{facts['density']:.2%}"), ("loss", facts["loss"])],
+        [("classifier", ", ".join(shape)), *density, ("loss", facts["loss"])],
         [(f"parameters, {part.replace('_', ' ')}", f"{count:,}") for part, count in facts["parameters"].items()],
         [(f"classifier {where}", stored_size(sum(facts["classifier_bytes"].values()))), *sizes],
         [("model on disk", stored_size(sum(facts["file_bytes"].values()))), *files],
-        [
-            ("labels reading a feature", f"{use['least']:,} / {use['median']:,.0f} / {use['most']:,} (min/median/max)"),
-            ("features that no label reads", f"{use['unused_features']:,}"),
-        ],
+        use,
         [
             ("training points", f"{facts['train_points']:,}"),
             ("labels without training points", f"{labels['without_training_points']:,}"),
@@ -63,14 +66,28 @@ def _write_tables(facts: dict[str, Any]) -> None:
     )
 
 
+def _use_rows(features: str, use: dict[str, float]) -> list[tuple[str, str]]:
+    """How many labels read a feature of some kind with weights of their own."""
+    return [
+        (
+            f"labels reading a {features.removesuffix('s')}",
+            f"{use['least']:,} / {use['median']:,.0f} / {use['most']:,} (min/median/max)",
+        ),
+        (f"{features} that no label reads", f"{use['unused_features']:,}"),
+    ]
+
+
 def _shape_words(classifier: dict[str, Any]) -> list[str]:
     """What the settings of a kind say, in words."""
     fan_in = f"fan-in {classifier.get('fan_in')}"
+    groups = [f"group size {classifier.get('group_size')}"]
+    if classifier.get("cluster_size"):
+        groups.append(f"clusters of {classifier['cluster_size']}")
     match classifier["kind"]:
         case "sparse":
-            return [fan_in, f"group size {classifier['group_size']}"]
+            return [fan_in, *groups]
         case "head_tail":
-            return [f"{classifier['head_labels']:,} of them dense", fan_in, f"group size {classifier['group_size']}"]
+            return [f"{classifier['head_labels']:,} of them dense", fan_in, *groups]
         case "masked":
             return [f"{fan_in} in the mean"]
         case "bottleneck":
@@ -84,8 +101,9 @@ def _recipe_rows(recipe: dict[str, Any] | None) -> list[tuple[str, str]]:
         return []
     training, classifier, encoder = recipe["training"], recipe["classifier"], recipe["encoder"]
     rewiring = classifier.get("rewiring")
+    length = f"{training['steps']} steps" if training["steps"] else f"{training['epochs']} epochs"
     rows = [
-        ("training", f"{training['epochs']} epochs, batches of {training['batch_size']}, seed {training['seed']}"),
+        ("training", f"{length}, batches of {training['batch_size']}, seed {training['seed']}"),
         ("classifier's update", f"{classifier['update']['kind']}, rate {classifier['schedule']['learning_rate']:g}"),
         ("encoder", _encoder_row(encoder)),
     ]

@@ -60,19 +60,25 @@ def parameter_count(classifier: Classifier) -> int:
 def model_facts(folder: Path) -> dict[str, Any]:
     """Parameters, density, bytes by part, the use of the features and the labels of a model, as values for JSON.
 
+    ``density`` compares the weights with those of a dense layer on all features, ``share_of_dense`` with those of one
+    on the learned features alone: the dense twin of a model with lexical features has none, nor could it have.
+
     Raises:
         CheckpointError: the model folder is missing, damaged or of another version.
     """
     model = load_model(folder)
     classifier, counts = model.classifier, model.train_counts
-    readers = feature_use(classifier)
+    readers, learned = feature_use(classifier), model.encoder.learned_features
     groups = np.bincount(label_groups(counts), minlength=len(GROUP_NAMES))
     return {
         "classifier": {"kind": kind_of(classifier), **classifier.settings()},
         "encoder": dict(base_encoder(model.encoder).settings),
         "intermediate": dict(model.encoder.settings) if isinstance(model.encoder, IntermediateLayer) else None,
         "loss": model.loss.value,
+        "learned_features": learned,
+        "lexical_features": classifier.in_features - learned,
         "density": classifier.connections / (classifier.in_features * classifier.out_features),
+        "share_of_dense": classifier.connections / (learned * classifier.out_features),
         "parameters": {
             "embedding_table": model.encoder.table.numel(),
             "encoder_layers": sum(parameter.numel() for parameter in model.encoder.parameters()),
@@ -84,12 +90,8 @@ def model_facts(folder: Path) -> dict[str, Any]:
             for path in sorted(folder.rglob("*"))
             if path.is_file()
         },
-        "labels_reading_a_feature": {
-            "least": int(readers.min()),
-            "median": float(np.median(readers)),
-            "most": int(readers.max()),
-            "unused_features": int((readers == 0).sum()),
-        },
+        "labels_reading_a_feature": _spread(readers[:learned]),
+        "labels_reading_a_lexical_feature": _spread(readers[learned:]) if len(readers) > learned else None,
         "labels": {
             "count": len(counts),
             "without_training_points": int((counts == 0).sum()),
@@ -98,4 +100,14 @@ def model_facts(folder: Path) -> dict[str, Any]:
             **{name: int(groups[i]) for i, name in enumerate(GROUP_NAMES)},
         },
         "train_points": model.train_points,
+    }
+
+
+def _spread(readers: NDArray[np.int64]) -> dict[str, float]:
+    """How evenly features are read, from the number of labels that read each."""
+    return {
+        "least": int(readers.min()),
+        "median": float(np.median(readers)),
+        "most": int(readers.max()),
+        "unused_features": int((readers == 0).sum()),
     }
