@@ -1,0 +1,82 @@
+"""The scripts of benchmarks/rivals, as far as they run without the rivals."""
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+from scipy.sparse import csr_matrix
+
+from fanin.data.formats import open_dataset
+
+RIVALS = Path(__file__).parents[2] / "benchmarks" / "rivals"
+
+
+def load(name):
+    spec = importlib.util.spec_from_file_location(name, RIVALS / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def linear_trees(monkeypatch):
+    """The rivals' script with empty modules in the place of what is installed in their environment alone."""
+    for name in ("omikuji", "sklearn", "sklearn.feature_extraction", "sklearn.feature_extraction.text"):
+        monkeypatch.setitem(sys.modules, name, ModuleType(name))
+    sys.modules["omikuji"].Model = None
+    sys.modules["sklearn.feature_extraction.text"].TfidfVectorizer = None
+    return load("linear_trees")
+
+
+def test_a_run_is_scored_as_its_own_training_scored_it(planted, tiny_recipe, train):
+    score = load("score")
+    result, run = train(planted, tiny_recipe("default", "training.epochs=3"))
+    dataset = open_dataset(planted)
+    figures, predicted = score.predict(run.path, dataset)
+    assert predicted.shape == (120, 5)
+    scores = score.score(dataset, predicted, 0.55, 1.5)
+    assert scores["points"] == 120
+    for name in ("P@1", "P@5", "nDCG@3", "R@5", "coverage@5"):
+        assert scores[name] == pytest.approx(result.metrics["test"][name])
+    # Propensities here are of all training rows, there of those that were not held out.
+    assert scores["PSP@1"] == pytest.approx(result.metrics["test"]["PSP@1"], rel=0.05)
+    assert figures["model_bytes"] == result.metrics["model_bytes"]
+
+
+def test_both_tables_have_a_row_for_everybody(planted, tiny_recipe, train, tmp_path, monkeypatch, capsys):
+    _, run = train(planted, tiny_recipe("default", "training.epochs=1"))
+    np.save(tmp_path / "predictions.npy", np.tile(np.array([0, 1, 2, 3, -1], np.int32), (120, 1)))
+    figures = {"name": "Rival", "train_seconds": 3.2, "texts_per_second": 1e4, "model_bytes": 2e6, "peak_bytes": None}
+    (tmp_path / "figures.json").write_text(json.dumps(figures), encoding="utf-8")
+    arguments = ["score.py", str(planted), "--rival", str(tmp_path), "--run", str(run.path)]
+    monkeypatch.setattr(sys, "argv", arguments)
+    load("score").main()
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines if line.startswith(("Rival", "fanin,"))] == ["Rival", "fanin,"] * 2
+    assert [line for line in lines if line.startswith("Rival")][1].split() == ["Rival", "3", "2.0", "-", "10,000"]
+
+
+def test_the_training_file_of_omikuji(linear_trees, tmp_path):
+    (tmp_path / "trn_X_Y.txt").write_bytes(b"\xef\xbb\xbf3 9\r\n2:1 8:0 5:1.0\r\n\r\n7\n")
+    features = csr_matrix(np.array([[0, 0.25, 0, 0.5], [1, 0, 0, 0], [0, 0, 0, 0]], np.float32))
+    linear_trees.write_training_file(tmp_path / "train.txt", features, tmp_path / "trn_X_Y.txt")
+    assert (tmp_path / "train.txt").read_text(encoding="ascii").splitlines() == [
+        "3 4 9",
+        "2,5 1:0.25 3:0.5",
+        " 0:1",
+        "7",
+    ]
+    assert list(linear_trees.read_lines(tmp_path / "trn_X_Y.txt")) == ["3 9", "2:1 8:0 5:1.0", "", "7"]
+
+
+def test_predictions_are_padded(linear_trees):
+    class Model:
+        def predict(self, pairs, top_k):
+            return [(feature, value) for feature, value in pairs][:top_k]
+
+    features = csr_matrix(np.array([[0, 0.25, 0, 0.5], [0, 0, 0, 0]], np.float32))
+    assert linear_trees.predict(Model(), features).tolist() == [[1, 3, -1, -1, -1], [-1] * 5]
