@@ -57,13 +57,13 @@ def test_the_smallest_weights_of_the_layer_go_and_others_come_anywhere(chunk_siz
 def test_regrowth_is_uniform_over_the_free_places():
     layer = MaskedLinear(6, 5, 2, initial_scale=1.0)
     free, counts = ~layer.mask, torch.zeros(5, 6)
-    for seed in range(2000):
+    for seed in range(800):
         twin = copy.deepcopy(layer)
         twin.rewire(Prune(0.3), seed)
         counts += twin.mask & free
-    share = counts[free] / 2000
+    share = counts[free] / 800
     assert share.sum().item() == pytest.approx(3)
-    assert share.tolist() == pytest.approx([3 / 20] * 20, abs=0.04)  # 5 standard deviations
+    assert share.tolist() == pytest.approx([3 / 20] * 20, abs=0.055)  # 4 standard deviations
     assert not counts[~free].any()
 
 

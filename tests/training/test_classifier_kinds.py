@@ -1,6 +1,7 @@
 """Whole runs with every kind of classifier: they learn, are rewired and started, saved and described."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ import torch
 from fanin.classifier.head_tail import HeadTailLinear
 from fanin.classifier.masked import MaskedLinear
 from fanin.data.formats import open_dataset
-from fanin.errors import ConfigError
+from fanin.errors import CheckpointError, ConfigError
 from fanin.model_files import load_model
 from fanin.training.assemble import build_encoder
 from fanin.training.assemble_classifier import build_classifier, build_label_order, head_count
@@ -43,6 +44,17 @@ def test_it_learns_and_comes_back(run):
     assert type(loaded.classifier) is type(result.model.classifier)
     texts = ["word3 word7 noise1", "", "noise2"]
     assert loaded.predict(texts, 3) == result.model.predict(texts, 3)
+
+
+@pytest.mark.parametrize("setting", ["in_features", "out_features"])
+def test_sizes_that_a_description_promises_are_not_allocated(setting, run, tmp_path):
+    folder = shutil.copytree(run[2].model, tmp_path / "model")
+    description = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+    for size in (10**12, -1, "many"):
+        description["classifier"]["settings"][setting] = size
+        (folder / "model.json").write_text(json.dumps(description), encoding="utf-8")
+        with pytest.raises(CheckpointError):
+            load_model(folder)
 
 
 def test_it_is_rewired_on_schedule_if_its_recipe_says_so(run):
