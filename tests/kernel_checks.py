@@ -31,7 +31,7 @@ def random_input(B, D, seed=1):
 def emphasised(positives, L, weights=True, margins=True, seed=3):
     """The positives with a random weight and margin a label."""
     generator = torch.Generator().manual_seed(seed)
-    weight, margin = 4 * torch.rand(L, generator=generator), torch.randn(L, generator=generator)
+    weight, margin = 0.25 + 4 * torch.rand(L, generator=generator), torch.randn(L, generator=generator)
     return positives._replace(
         weights=weight[positives.indices] if weights else None, margins=margin[positives.indices] if margins else None
     )

@@ -157,7 +157,8 @@ double train_step(const LayerArrays& arrays, const std::vector<Matrix>& weight_m
                   const std::vector<Vector>& bias_moments, const Matrix& x, const LongVector& indptr,
                   const LongVector& indices, bool squared_hinge, const fanin::UpdateRule& update, double scale,
                   const std::optional<Matrix>& shared_scores, std::int64_t cluster_size, const Matrix& dx,
-                  const std::optional<Matrix>& shared_grad, int threads) {
+                  const std::optional<Matrix>& shared_grad, int threads, const std::optional<Vector>& weights,
+                  const std::optional<Vector>& margins) {
   const fanin::Layer& layer = arrays.layer;
   const std::int64_t B = size(x, 0);
   check_matrix(x, B, layer.inputs);
@@ -166,7 +167,11 @@ double train_step(const LayerArrays& arrays, const std::vector<Matrix>& weight_m
   const std::size_t kept = update.rule == fanin::Rule::adamw ? 2 : update.momentum != 0.0f ? 1 : 0;
   require(weight_moments.size() == kept && bias_moments.size() == (layer.bias ? kept : 0),
           "the number of moments does not fit the update rule");
-  const fanin::Csr positives = csr_of(indptr, indices, B);
+  fanin::Csr positives = csr_of(indptr, indices, B);
+  require(!weights || size(*weights, 0) == positives.entries, "weights have to be one a positive");
+  require(!margins || size(*margins, 0) == positives.entries, "margins have to be one a positive");
+  positives.weights = weights ? weights->data() : nullptr;
+  positives.margins = margins ? margins->data() : nullptr;
   const fanin::SharedScores shared = shared_of(layer, shared_scores, cluster_size, B);
   require(shared_scores.has_value() == shared_grad.has_value(), "shared scores need an array for their gradient");
   if (shared_grad) check_matrix(*shared_grad, size(*shared_scores, 0), B);
@@ -230,7 +235,8 @@ NB_MODULE(_cpu, module) {
   module.def("train_step", &train_step, "layer"_a, "weight_moments"_a, "bias_moments"_a, "x"_a.noconvert(),
              "indptr"_a.noconvert(), "indices"_a.noconvert(), "squared_hinge"_a, "update"_a, "scale"_a,
              "shared_scores"_a.noconvert().none(), "cluster_size"_a, "dx"_a.noconvert(),
-             "shared_grad"_a.noconvert().none(), "threads"_a);
+             "shared_grad"_a.noconvert().none(), "threads"_a, "weights"_a.noconvert().none() = nb::none(),
+             "margins"_a.noconvert().none() = nb::none());
   module.def("topk", &topk, "layer"_a, "x"_a.noconvert(), "shared_scores"_a.noconvert().none(), "cluster_size"_a,
              "indptr"_a.noconvert().none(), "indices"_a.noconvert().none(), "scores"_a.noconvert(),
              "labels"_a.noconvert(), "threads"_a);

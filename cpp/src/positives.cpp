@@ -31,7 +31,9 @@ std::vector<LabelRow> sorted_by_label(const Csr& csr, std::int64_t rows, std::in
   std::vector<LabelRow> pairs;
   pairs.reserve(static_cast<std::size_t>(csr.entries));
   for (std::int64_t row = 0; row < rows; ++row) {
-    for (std::int64_t i = csr.indptr[row]; i < csr.indptr[row + 1]; ++i) pairs.push_back({csr.indices[i], row});
+    for (std::int64_t i = csr.indptr[row]; i < csr.indptr[row + 1]; ++i) {
+      pairs.push_back({csr.indices[i], row, csr.weights ? csr.weights[i] : 1.0f, csr.margins ? csr.margins[i] : 0.0f});
+    }
   }
   std::sort(pairs.begin(), pairs.end(), [](const LabelRow& a, const LabelRow& b) {
     return std::tie(a.label, a.row) < std::tie(b.label, b.row);

@@ -65,8 +65,9 @@ void test_autograd_operations(const Shape& shape, int threads) {
   check_close(dw, truth.dw, "grad_weight");
 }
 
-void test_train_step(const Shape& shape, fanin::Loss loss, int threads) {
+void test_train_step(const Shape& shape, fanin::Loss loss, bool emphasised, int threads) {
   Problem p(shape);
+  if (emphasised) p.emphasise();
   std::vector<double> gradient;
   const double scale = 0.5, true_loss = scale * oracle::loss(p, loss, gradient);
   for (double& value : gradient) value *= scale;
@@ -239,12 +240,16 @@ int main() {
       shape.cluster = std::min(cluster, shape.labels);
       for (const int threads : {1, 3}) {
         test_autograd_operations(shape, threads);
-        test_train_step(shape, fanin::Loss::bce, threads);
-        test_train_step(shape, fanin::Loss::squared_hinge, threads);
+        for (const bool emphasised : {false, true}) {
+          test_train_step(shape, fanin::Loss::bce, emphasised, threads);
+          test_train_step(shape, fanin::Loss::squared_hinge, emphasised, threads);
+        }
         for (const bool exclude : {false, true}) test_topk(shape, exclude, threads);
         shape.sparse = shape.inputs - shape.inputs / 3;
-        test_train_step(shape, fanin::Loss::bce, threads);
-        test_train_step(shape, fanin::Loss::squared_hinge, threads);
+        for (const bool emphasised : {false, true}) {
+          test_train_step(shape, fanin::Loss::bce, emphasised, threads);
+          test_train_step(shape, fanin::Loss::squared_hinge, emphasised, threads);
+        }
         test_topk(shape, true, threads);
         shape.sparse = 0;
       }

@@ -27,6 +27,7 @@ struct Problem {
   std::vector<std::uint16_t> narrow_index;
   std::vector<std::int32_t> wide_index;
   std::vector<std::int64_t> indptr, indices;
+  std::vector<float> pair_weights, pair_margins;  // of the indices; empty until emphasise()
 
   explicit Problem(const Shape& s) : shape(s), sets((s.labels + s.group - 1) / s.group), wide(s.inputs > 65536) {
     std::mt19937 random(static_cast<unsigned>(s.labels + 31 * s.inputs + s.rows));
@@ -70,7 +71,16 @@ struct Problem {
     return static_cast<std::size_t>(label / shape.cluster * shape.rows + row);
   }
   fanin::Csr positives() const {
-    return {indptr.data(), indices.data(), static_cast<std::int64_t>(indices.size())};
+    return {indptr.data(), indices.data(), static_cast<std::int64_t>(indices.size()),
+            pair_weights.empty() ? nullptr : pair_weights.data(), pair_margins.empty() ? nullptr : pair_margins.data()};
+  }
+  static double weight_of(std::int64_t label) { return 0.25 * static_cast<double>(label % 9); }
+  static double margin_of(std::int64_t label) { return 0.5 * static_cast<double>(label % 4) - 0.5; }
+  void emphasise() {
+    for (const std::int64_t label : indices) {
+      pair_weights.push_back(static_cast<float>(weight_of(label)));
+      pair_margins.push_back(static_cast<float>(margin_of(label)));
+    }
   }
   std::int64_t input_of(std::int64_t label, std::int64_t f) const {
     const auto at = static_cast<std::size_t>(label / shape.group * shape.fan_in + f);
@@ -110,14 +120,17 @@ inline double loss(const Problem& p, fanin::Loss kind, std::vector<double>& grad
     for (std::int64_t label = 0; label < p.shape.labels; ++label) {
       const auto at = static_cast<std::size_t>(row * p.shape.labels + label);
       const double y = p.is_positive(row, label) ? 1.0 : 0.0;
+      const bool emphasised = y == 1.0 && !p.pair_weights.empty();
+      const double w = emphasised ? Problem::weight_of(label) : 1.0;
+      const double logit = z[at] - (emphasised ? Problem::margin_of(label) : 0.0);
       if (kind == fanin::Loss::bce) {
-        total += std::fmax(z[at], 0.0) + std::log1p(std::exp(-std::fabs(z[at]))) - y * z[at];
-        gradient[at] = 1.0 / (1.0 + std::exp(-z[at])) - y;
+        total += w * (std::fmax(logit, 0.0) + std::log1p(std::exp(-std::fabs(logit))) - y * logit);
+        gradient[at] = w * (1.0 / (1.0 + std::exp(-logit)) - y);
       } else {
         const double sign = 2.0 * y - 1.0;
-        const double margin = std::fmax(0.0, 1.0 - sign * z[at]);
-        total += margin * margin;
-        gradient[at] = -2.0 * sign * margin;
+        const double margin = std::fmax(0.0, 1.0 - sign * logit);
+        total += w * margin * margin;
+        gradient[at] = -2.0 * w * sign * margin;
       }
     }
   }

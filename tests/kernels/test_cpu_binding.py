@@ -173,3 +173,11 @@ def test_weights_beyond_2_to_31_elements(core, G):
     scores, found = core.topk(layer, torch.ones(1, 40), 3, None)
     assert found.tolist() == [wanted]
     assert scores.tolist() == [[96.0, 64.0, 32.0]]
+
+
+@pytest.mark.parametrize("values", [torch.ones(2, dtype=torch.float64), torch.ones(3), torch.ones(2, 1)])
+@pytest.mark.parametrize("name", ["weights", "margins"])
+def test_weights_and_margins_that_do_not_fit_are_refused(core, layer, name, values):
+    positives = Positives(torch.tensor([0, 2, 2, 2, 2]), torch.tensor([1, 3]))
+    with pytest.raises(BackendError, match=f"the positives' {name}"):
+        _step(core, layer, positives=positives._replace(**{name: values}))

@@ -34,10 +34,13 @@ struct Tiling {
   std::int64_t tiles;      // ceil(B / T)
 };
 
-// One relevant (label, row) pair; sorted by label, then row, without duplicates.
+// One relevant (label, row) pair; sorted by label, then row, without duplicates. Its loss at logit z is that of z -
+// margin, times weight.
 struct LabelRow {
   std::int64_t label;
   std::int64_t row;
+  float weight;
+  float margin;
 };
 
 enum class Loss : int { bce = 0, squared_hinge = 1 };

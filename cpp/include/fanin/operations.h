@@ -13,6 +13,8 @@ struct Csr {
   const std::int64_t* indptr;   // [B + 1]
   const std::int64_t* indices;  // [indptr[B]]
   std::int64_t entries;         // length of indices
+  const float* weights = nullptr;  // [entries], null for 1 everywhere
+  const float* margins = nullptr;  // [entries], null for 0 everywhere
 };
 
 void forward(const Layer& layer, const float* x, std::int64_t rows, const SharedScores& shared, float* logits,

@@ -2,8 +2,10 @@
 //
 // The loss of a relevant label at z is that of an irrelevant one at -z, for both losses. So the few relevant logits
 // change their sign before, and their gradients after, and the rest treats all labels alike: no relevant label's loss
-// or gradient is a difference of larger numbers.
+// or gradient is a difference of larger numbers. A pair's margin and weight come in at the same two places.
 #pragma once
+
+#include <cmath>
 
 #include "fanin/layer.h"
 #include "simd/vector.h"
@@ -129,17 +131,39 @@ FANIN_INLINE float squared_hinge_gradient(float* z, const TileRows& rows, LossSu
   return sum_lanes(gradient_sum);
 }
 
-// Changes the sign of one label's values [T] at the rows of this tile that it is relevant to, the pairs
-// [positive, end). Returns the sum of the changed values.
-FANIN_INLINE float turn_relevant(const LabelRow* positive, const LabelRow* end, const TileRows& rows, float* values) {
-  float sum = 0.0f;
+// The loss of an irrelevant label at one logit; only weighted pairs ask for it.
+inline double loss_at(Loss loss, double logit) {
+  if (loss == Loss::bce) return (logit > 0.0 ? logit : 0.0) + std::log1p(std::exp(logit > 0.0 ? -logit : logit));
+  return logit > -1.0 ? (1.0 + logit) * (1.0 + logit) : 0.0;
+}
+
+// Turns one label's logits [T] at the rows of this tile that it is relevant to, the pairs [positive, end), into those
+// at which an irrelevant label has the same loss; adds to `sum` what their weights add to the loss.
+FANIN_INLINE void turn_logits(const LabelRow* positive, const LabelRow* end, const TileRows& rows, Loss loss,
+                              float* logits, LossSum& sum) {
   for (; positive != end; ++positive) {
     const std::int64_t place = positive->row - rows.first;
     if (place < 0 || place >= rows.count) continue;
-    values[place] = -values[place];
-    sum += values[place];
+    logits[place] = positive->margin - logits[place];
+    if (positive->weight != 1.0f) {
+      const double extra = static_cast<double>(positive->weight) - 1.0;
+      sum.total += extra * loss_at(loss, static_cast<double>(logits[place]));
+    }
   }
-  return sum;
+}
+
+// Turns the gradients at the same places into those of the relevant label. Returns the change of their sum.
+FANIN_INLINE float turn_gradients(const LabelRow* positive, const LabelRow* end, const TileRows& rows,
+                                  float* gradients) {
+  float change = 0.0f;
+  for (; positive != end; ++positive) {
+    const std::int64_t place = positive->row - rows.first;
+    if (place < 0 || place >= rows.count) continue;
+    const float turned = -positive->weight * gradients[place];
+    change += turned - gradients[place];
+    gradients[place] = turned;
+  }
+  return change;
 }
 
 }  // namespace FANIN_ISA

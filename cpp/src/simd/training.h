@@ -23,7 +23,7 @@ FANIN_INLINE bool set_gradient(const TrainTask& task, const Set<Index>& set, con
     const LabelRow* const first = positive;
     while (positive != task.positives_end && positive->label == label) ++positive;
     float* row = z + i * kTile;
-    turn_relevant(first, positive, rows, row);
+    turn_logits(first, positive, rows, task.loss, row, sum);
     if (sum.vectors + NV > LossSum::kFlushAfter) sum.flush();
     sum.vectors += NV;
     if (task.loss == Loss::bce) {
@@ -34,7 +34,7 @@ FANIN_INLINE bool set_gradient(const TrainTask& task, const Set<Index>& set, con
       db[i] += squared_hinge_gradient<NV, kFull>(row, rows, sum, all_zero);
       needed |= !all_zero;
     }
-    db[i] += 2.0f * turn_relevant(first, positive, rows, row);  // they are in the sum with the other sign
+    db[i] += turn_gradients(first, positive, rows, row);
   }
   return needed;
 }

@@ -33,6 +33,8 @@ def train_step(
     dx: Tensor,
     shared_grad: Tensor | None,
     threads: int,
+    weights: Tensor | None = None,
+    margins: Tensor | None = None,
 ) -> float: ...
 def topk(
     layer: Layer,

@@ -104,6 +104,8 @@ class CpuBackend:
                 dx,
                 shared_grad,
                 torch.get_num_threads(),
+                _of_pairs("the positives' weights", positives.weights, positives),
+                _of_pairs("the positives' margins", positives.margins, positives),
             )
         except ValueError as error:
             raise BackendError(f"training step: {error}") from error
@@ -204,6 +206,15 @@ def _csr(name: str, positives: Positives, rows: int) -> tuple[Tensor, Tensor]:
         shape = tuple(positives.indptr.shape)
         raise BackendError(f"{name}: indptr has shape {shape}; a batch of {rows} rows needs ({rows + 1},)")
     return positives.indptr, positives.indices
+
+
+def _of_pairs(name: str, values: Tensor | None, positives: Positives) -> Tensor | None:
+    if values is None:
+        return None
+    _check(name, values, torch.float32)
+    if values.shape != positives.indices.shape:
+        raise BackendError(f"{name} have shape {tuple(values.shape)}; {len(positives.indices)} positives need one each")
+    return values.detach()
 
 
 def _matrix(name: str, matrix: Tensor, columns: int, rows: int | None = None) -> Tensor:
