@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from fanin.classifier.rewiring_modes import GroupScore
 
-BLOCK_VALUES = 1 << 22
+BLOCK_VALUES = 1 << 20
 """Values of the largest temporary array of a rewiring."""
 
 
