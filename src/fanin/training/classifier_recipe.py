@@ -22,6 +22,10 @@ class ClassifierSection(Section):
         initial_scale: weights start uniform within initial_scale / sqrt(inputs of a label).
         prior_bias: start each bias where nothing has been learned: at the log-odds of the label's training frequency,
             or at -1, the margin of an irrelevant label, for the squared hinge.
+        tail: how the loss favours rare labels: "none"; "propensity", positives weigh their label's inverse propensity
+            (:func:`fanin.labels.tail.propensity_weights`, A and B as in the evaluation section); or "margin", they have
+            to score higher (:func:`fanin.labels.tail.frequency_margins`). The loss that is logged has it in.
+        tail_strength: exponent of the inverse propensity, or the margin of a label with one training point.
     """
 
     loss: Loss = Loss.BCE
@@ -29,6 +33,8 @@ class ClassifierSection(Section):
     schedule: ScheduleSection = ScheduleSection(learning_rate=2e-3)
     initial_scale: NotNegative = 0.0
     prior_bias: bool = True
+    tail: Literal["none", "propensity", "margin"] = "none"
+    tail_strength: Positive = 1.0
 
 
 class FixedFanInSection(ClassifierSection):

@@ -15,7 +15,6 @@ from fanin.encoders.bag import BagEncoder
 from fanin.encoders.intermediate import base_encoder
 from fanin.errors import FaninError
 from fanin.kernels.drawing import mix_seed
-from fanin.kernels.spec import Positives
 from fanin.model import TextModel, encode
 from fanin.model_files import folder_bytes, load_model, save_model
 from fanin.training.assemble import (
@@ -29,6 +28,7 @@ from fanin.training.classifier_recipe import FixedFanInSection
 from fanin.training.objectives import Objectives
 from fanin.training.process_memory import peak_bytes
 from fanin.training.scoring import score_split
+from fanin.training.tail_loss import TailLoss
 from fanin.training.token_start import start_from_tokens
 from fanin.training.warm_start import start_from_centroids
 
@@ -93,6 +93,7 @@ class Trainer:
         self._objectives = Objectives(
             self._classifier, recipe.classifier, self._total_steps, auxiliary, recipe.auxiliary
         )
+        self._tail = TailLoss(recipe.classifier, recipe.evaluation, counts, points)
         self._rewiring = build_rewiring(
             recipe.classifier, self._classifier, self._total_steps, seed, self._encoder.learned_features
         )
@@ -168,7 +169,7 @@ class Trainer:
     def _train_batch(self, batch: Batch) -> StepLosses:
         self._step += 1
         x = encode(self._encoder, batch.inputs)  # (B, D)
-        positives = Positives(torch.from_numpy(batch.indptr), torch.from_numpy(batch.indices))
+        positives = self._tail.positives(batch)
         losses, dx = self._objectives.step(self._step, x, positives)
         if not math.isfinite(losses.trained):
             kept = ". The best model so far is kept" if self._best > -math.inf else ""
