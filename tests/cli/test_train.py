@@ -111,7 +111,8 @@ def test_a_folder_that_the_user_made_stays(drinks, write_drinks, tiny, tmp_path,
 
 @pytest.mark.parametrize("error", [MemoryError("no"), RuntimeError("DefaultCPUAllocator: can't allocate memory: ...")])
 @pytest.mark.parametrize(
-    ("part", "setting"), [("BagEncoder", "encoder.embedding_dim"), ("SparseLinear", "classifier.fan_in")]
+    ("part", "setting"),
+    [("assemble.BagEncoder", "encoder.embedding_dim"), ("assemble_classifier.SparseLinear", "classifier.fan_in")],
 )
 def test_too_little_memory_is_said_and_leaves_no_folder(
     error, part, setting, drinks, tiny, tmp_path, invoke, monkeypatch
@@ -119,7 +120,7 @@ def test_too_little_memory_is_said_and_leaves_no_folder(
     def refuse(*_args, **_options):
         raise error
 
-    monkeypatch.setattr(f"fanin.training.assemble.{part}", refuse)
+    monkeypatch.setattr(f"fanin.training.{part}", refuse)
     outcome = invoke("train", drinks, "--out", tmp_path / "run", *tiny, "--quiet")
     assert (outcome.code, outcome.out) == (2, "")
     assert "too little memory" in outcome.err
