@@ -133,3 +133,15 @@ def test_no_model_there(tmp_path, invoke):
     outcome = invoke("inspect", tmp_path / "nothing")
     assert outcome.code == 2
     assert "there is no such folder" in outcome.err
+
+
+def test_an_intermediate_layer_and_an_auxiliary_objective(drinks, tiny, invoke, tmp_path):
+    settings = ("--set", "intermediate.width=12", "--set", "auxiliary={clusters: 2, scale: 0.3, cutoff_share: 0.2}")
+    assert invoke("train", drinks, "--out", tmp_path / "run", *tiny, *settings, "--quiet").code == 0
+    facts = json.loads(invoke("inspect", tmp_path / "run", "--json").out)
+    assert facts["intermediate"] == {"width": 12, "dropout": 0.0}
+    assert facts["classifier"]["in_features"] == facts["learned_features"] == 12
+    assert facts["parameters"]["encoder_layers"] > sum(p.numel() for p in BagEncoder(**facts["encoder"]).parameters())
+    told = invoke("inspect", tmp_path / "run").out
+    assert "12 features, ReLU" in told
+    assert "30%, off after 20%" in told

@@ -107,6 +107,11 @@ def _recipe_rows(recipe: dict[str, Any] | None) -> list[tuple[str, str]]:
         ("classifier's update", f"{classifier['update']['kind']}, rate {classifier['schedule']['learning_rate']:g}"),
         ("encoder", _encoder_row(encoder)),
     ]
+    if recipe["intermediate"] is not None:
+        rows.append(("intermediate layer", f"{recipe['intermediate']['width']:,} features, ReLU"))
+    if recipe["auxiliary"] is not None:
+        auxiliary = recipe["auxiliary"]
+        rows.append(("auxiliary objective", f"{auxiliary['scale']:.0%}, off after {auxiliary['cutoff_share']:.0%}"))
     if rewiring is not None:
         rows.append(("rewiring", f"{rewiring['fraction']:.0%} every {rewiring['interval']} steps"))
     return rows
