@@ -11,7 +11,7 @@ from scipy import stats
 
 from fanin.kernels.drawing import mix_seed
 from fanin.kernels.reference import ReferenceBackend
-from fanin.kernels.spec import Moments, Prune
+from fanin.kernels.spec import Moments, Prune, index_dtype
 
 SEEDS = [0, 1, 2**31, 2**63 - 1]
 
@@ -83,9 +83,8 @@ def test_regrown_inputs_are_uniform_over_the_unused(backend, make_layer):
 @pytest.mark.parametrize("D", [20, 70_000])
 def test_regrown_inputs_are_uniform_over_the_unused_of_the_first(backend, make_layer, D):
     """Inputs in use beyond the first ones take nothing from what is drawn: the highest are drawn as often as others."""
-    layer = make_layer(20_000, D, 5)
-    index = torch.tensor([[3, D - 1, 0, 15, 12]], dtype=layer.index.dtype).repeat(20_000, 1)
-    layer = replace(layer, index=index.clone())
+    index = torch.tensor([[3, D - 1, 0, 15, 12]], dtype=index_dtype(D)).repeat(20_000, 1)
+    layer = replace(make_layer(20_000, 20, 5), index=index.clone(), in_features=D)
     backend.rewire(layer, Moments(), Prune(0.6), 3, inputs=10)
     regrown = layer.index.to(torch.int64)[layer.index != index]
     counts = regrown.bincount(minlength=D)
