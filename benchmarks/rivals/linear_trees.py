@@ -44,7 +44,7 @@ def main() -> None:
     arguments.out.mkdir(parents=True)
 
     started = time.perf_counter()
-    vectorizer = TfidfVectorizer(dtype=np.float32)
+    vectorizer = TfidfVectorizer(sublinear_tf=True, dtype=np.float32)
     features = vectorizer.fit_transform(read_lines(arguments.data / "trn_X.txt"))
     train_file = arguments.out / "train.txt"
     write_training_file(train_file, features, arguments.data / "trn_X_Y.txt")
