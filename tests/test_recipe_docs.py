@@ -52,7 +52,7 @@ def documented():
 
 
 def own_fields(section):
-    """The settings that a section adds to its base, or gives another default; the word that tells kinds apart is none."""
+    """The settings that a section adds to its base, or gives another default, but for the word that names its kind."""
     base = section.__base__.model_fields
     return {
         name: field
