@@ -16,7 +16,7 @@ from fanin.cli.main import run as run_command
 @pytest.fixture
 def mine(tmp_path, tiny):
     """A recipe file that trains on a few dozen texts at once."""
-    values = {"extends": "default"}
+    values = {"extends": "plain"}
     for setting in tiny[1::2]:
         path, _, value = setting.partition("=")
         *sections, key = path.split(".")
