@@ -19,21 +19,32 @@ def test_every_shipped_recipe_is_valid_and_survives_its_own_text(name, tmp_path)
     assert load_recipe(path) == recipe
 
 
-def test_dense_twin_differs_in_the_classifier_alone():
-    sparse, dense = load_recipe("default"), load_recipe("dense")
+@pytest.mark.parametrize(("name", "twin"), [("default", "dense"), ("quickstart", "quickstart-dense")])
+def test_dense_twin_differs_in_the_classifier_and_its_lexical_inputs_alone(name, twin):
+    sparse, dense = load_recipe(name), load_recipe(twin)
     assert isinstance(sparse.classifier, SparseSection)
     assert isinstance(dense.classifier, DenseSection)
-    assert sparse.model_dump(exclude={"classifier"}) == dense.model_dump(exclude={"classifier"})
+    assert (sparse.encoder.lexical_features > 0, dense.encoder.lexical_features) == (True, 0)
+    encoder = dense.encoder.model_copy(update={"lexical_features": sparse.encoder.lexical_features})
+    assert sparse.model_copy(update={"classifier": dense.classifier}) == dense.model_copy(update={"encoder": encoder})
 
 
-def test_static_sparsity_is_the_default_without_rewiring():
-    default, static = load_recipe("default"), load_recipe("static")
-    assert static.classifier == default.classifier.model_copy(update={"rewiring": None})
+def test_static_sparsity_is_the_plain_method_without_rewiring():
+    plain, static = load_recipe("plain"), load_recipe("static")
+    assert static.classifier == plain.classifier.model_copy(update={"rewiring": None})
+
+
+def test_default_reads_words_alone_and_shares_weights():
+    default, plain = load_recipe("default"), load_recipe("plain")
+    tokenizer, classifier = default.tokenizer, default.classifier
+    assert default.encoder.lexical_features <= tokenizer.vocabulary_size + tokenizer.unknown_buckets
+    assert (classifier.start, classifier.cluster_size > 1) == ("tokens", True)
+    assert (plain.classifier.start, plain.classifier.cluster_size, plain.encoder.lexical_features) == ("random", 0, 0)
 
 
 @pytest.mark.parametrize("name", ["bottleneck", "head-tail", "masked"])
 def test_baselines_differ_in_the_classifier_alone(name):
-    sparse, other = load_recipe("default"), load_recipe(name)
+    sparse, other = load_recipe("plain"), load_recipe(name)
     assert other.classifier.kind == name.replace("-", "_")
     assert sparse.model_dump(exclude={"classifier"}) == other.model_dump(exclude={"classifier"})
 
@@ -90,9 +101,12 @@ def test_updates_are_built_with_the_step_s_learning_rate():
         (["classifier={kind: masked, fan_in: 999}"], "classifier.fan_in is 999 and encoder.out_features only 512"),
         (["classifier={kind: masked, rewiring: {grow: gradient}}"], "unknown setting 'classifier.rewiring.grow'"),
         (["classifier={kind: head_tail, head_share: 1.0}"], "classifier.head_share"),
-        (["classifier={kind: head_tail, start: tokens}"], "set encoder.lexical_features above 0"),
+        (
+            ["encoder.lexical_features=0", "classifier={kind: head_tail, start: tokens}"],
+            "set encoder.lexical_features above 0",
+        ),
         (["encoder.out_features=16", "classifier.fan_in=17"], "fan_in is 17 and encoder.out_features only 16"),
-        (["classifier.start=tokens"], "set encoder.lexical_features above 0"),
+        (["encoder.lexical_features=0"], "set encoder.lexical_features above 0"),
         (["classifier.start=centroids", "encoder.lexical_features=10"], "classifier.start centroids knows learned"),
         (["classifier.start=warm"], "'random', 'centroids' or 'tokens'"),
         (["classifier.start_gain=0"], "classifier.start_gain"),

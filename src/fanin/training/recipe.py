@@ -229,7 +229,9 @@ class Recipe(Section):
         lexical = self.encoder.lexical_features if isinstance(self.encoder, BagSection) else 0
         start = classifier.start if isinstance(classifier, FixedFanInSection) else "random"
         if start == "tokens" and not lexical:
-            raise ValueError("classifier.start tokens reads lexical features; set encoder.lexical_features above 0")
+            raise ValueError(
+                "classifier.start tokens reads lexical features; set encoder.lexical_features above 0, or start to random"
+            )
         if start == "centroids" and lexical:
             raise ValueError(
                 "classifier.start centroids knows learned features only; with encoder.lexical_features set it to tokens"
