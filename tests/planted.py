@@ -58,10 +58,10 @@ def planted(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_recipe():
-    """A recipe for data of some hundred texts: ``tiny_recipe("default", "training.epochs=1")``."""
+    """A recipe for data of some hundred texts: ``tiny_recipe("plain", "training.epochs=1")``."""
 
-    def load(name="default", *settings):
-        sparse = TINY_SPARSE if name == "default" else ()
+    def load(name="plain", *settings):
+        sparse = TINY_SPARSE if name == "plain" else ()
         return load_recipe(name, [*TINY, *sparse, *settings])
 
     return load

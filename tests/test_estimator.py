@@ -21,15 +21,15 @@ SETTINGS = [
 
 def test_fit_predict_save_load(tmp_path):
     classifier = TextClassifier.fit(TEXTS, LABELS, settings=SETTINGS)
-    predicted = classifier.predict(["a pot of tea", "coffee"], k=2)
+    predicted = classifier.predict(["a pot of tea", "espresso"], k=2)
     assert [row[0].label for row in predicted] == ["tea", "coffee"]
     assert all(0 <= p.score <= 1 for row in predicted for p in row)
     classifier.save(tmp_path / "model")
-    assert TextClassifier.load(tmp_path / "model").predict(["a pot of tea", "coffee"], k=2) == predicted
+    assert TextClassifier.load(tmp_path / "model").predict(["a pot of tea", "espresso"], k=2) == predicted
     with pytest.raises(CheckpointError, match="name another folder"):
         classifier.save(tmp_path)
     (tmp_path / "model").rename(tmp_path / "model.previous")  # as a crash between two renames leaves it
-    assert TextClassifier.load(tmp_path / "model").predict(["a pot of tea", "coffee"], k=2) == predicted
+    assert TextClassifier.load(tmp_path / "model").predict(["a pot of tea", "espresso"], k=2) == predicted
     assert len(classifier.predict(["tea"], k=10)[0]) == 3
     assert classifier.predict([]) == []
 

@@ -17,12 +17,12 @@ from fanin.training.run_folder import model_folder
 
 @pytest.fixture(scope="module")
 def runs(planted, tiny_recipe, train):
-    return {name: train(planted, tiny_recipe(name, "training.epochs=1")) for name in ("default", "dense")}
+    return {name: train(planted, tiny_recipe(name, "training.epochs=1")) for name in ("plain", "dense")}
 
 
 @pytest.fixture
 def folder(runs, tmp_path):
-    return shutil.copytree(runs["default"][1].model, tmp_path / "model")
+    return shutil.copytree(runs["plain"][1].model, tmp_path / "model")
 
 
 def describe(folder, **changes):
@@ -40,7 +40,7 @@ def rewrite(folder, name, change):
     describe(folder, bytes=description["bytes"] | {name: (folder / name).stat().st_size})
 
 
-@pytest.mark.parametrize("name", ["default", "dense"])
+@pytest.mark.parametrize("name", ["plain", "dense"])
 def test_a_saved_model_predicts_the_same(name, runs, tmp_path):
     model = runs[name][0].model
     save_model(model, tmp_path / "again")
@@ -60,10 +60,10 @@ def test_nothing_but_a_model_is_replaced(runs, tmp_path):
     (tmp_path / "file").write_text("x")
     for name in ("home", "file"):
         with pytest.raises(CheckpointError, match=re.escape(str(tmp_path / name))):
-            save_model(runs["default"][0].model, tmp_path / name)
+            save_model(runs["plain"][0].model, tmp_path / name)
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["file", "home", "thesis.txt"]
     (tmp_path / "home" / "thesis.txt").unlink()
-    save_model(runs["default"][0].model, tmp_path / "home")
+    save_model(runs["plain"][0].model, tmp_path / "home")
     assert load_model(tmp_path / "home")
 
 
@@ -214,7 +214,7 @@ def test_files_outside_the_folder_are_not_followed(folder):
 
 
 def test_a_tokenizer_of_another_size_is_refused(folder, planted, tiny_recipe, train):
-    other, _ = train(planted, tiny_recipe("default", "training.epochs=1", "tokenizer.unknown_buckets=7"))
+    other, _ = train(planted, tiny_recipe("plain", "training.epochs=1", "tokenizer.unknown_buckets=7"))
     other.model.tokenizer.save(folder / "tokenizer")
     path = folder / "tokenizer" / "fanin_tokenizer.json"
     description = json.loads((folder / "model.json").read_text(encoding="utf-8"))

@@ -34,7 +34,7 @@ def kill_while_saving(source, run, delay):
 
 @pytest.mark.parametrize("kills", [2, pytest.param(40, marks=[pytest.mark.long, pytest.mark.timeout(900)])])
 def test_the_model_survives(kills, planted, tiny_recipe, train, tmp_path):
-    result, first = train(planted, tiny_recipe("default", "training.epochs=1"))
+    result, first = train(planted, tiny_recipe("plain", "training.epochs=1"))
     expected = result.model.predict(["word1 word2"], 3)
     save_model(result.model, tmp_path / "model")
     rng = random.Random(0)

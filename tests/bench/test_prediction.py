@@ -8,7 +8,7 @@ from fanin.errors import DataError
 
 @pytest.fixture(scope="module")
 def model(planted, tiny_recipe, train):
-    return train(planted, tiny_recipe("default", "training.epochs=1"))[0].model
+    return train(planted, tiny_recipe("plain", "training.epochs=1"))[0].model
 
 
 def test_every_text_is_predicted_in_every_run(model, monkeypatch):

@@ -34,7 +34,7 @@ def linear_trees(monkeypatch):
 
 def test_a_run_is_scored_as_its_own_training_scored_it(planted, tiny_recipe, train):
     score = load("score")
-    result, run = train(planted, tiny_recipe("default", "training.epochs=3"))
+    result, run = train(planted, tiny_recipe("plain", "training.epochs=3"))
     dataset = open_dataset(planted)
     figures, predicted = score.predict(run.path, dataset)
     assert predicted.shape == (120, 5)
@@ -48,7 +48,7 @@ def test_a_run_is_scored_as_its_own_training_scored_it(planted, tiny_recipe, tra
 
 
 def test_both_tables_have_a_row_for_everybody(planted, tiny_recipe, train, tmp_path, monkeypatch, capsys):
-    _, run = train(planted, tiny_recipe("default", "training.epochs=1"))
+    _, run = train(planted, tiny_recipe("plain", "training.epochs=1"))
     np.save(tmp_path / "predictions.npy", np.tile(np.array([0, 1, 2, 3, -1], np.int32), (120, 1)))
     figures = {"name": "Rival", "train_seconds": 3.2, "texts_per_second": 1e4, "model_bytes": 2e6, "peak_bytes": None}
     (tmp_path / "figures.json").write_text(json.dumps(figures), encoding="utf-8")

@@ -98,6 +98,6 @@ def tiny():
 def trained(drinks, tiny, tmp_path_factory):
     """The run folder of a model of the drinks; read only."""
     folder = tmp_path_factory.mktemp("runs") / "drinks"
-    outcome = _invoke("train", drinks, "--out", folder, *tiny, "--quiet")
+    outcome = _invoke("train", drinks, "--recipe", "plain", "--out", folder, *tiny, "--quiet")
     assert outcome.code == 0, outcome.err
     return folder

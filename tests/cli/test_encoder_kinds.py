@@ -25,7 +25,9 @@ def dense(drinks, tmp_path_factory):
 def run(dense, invoke, tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "dense"
     learning = ("--set", "classifier.schedule.learning_rate=0.1", "--set", "encoder.dropout=0")
-    outcome = invoke("train", dense, "--out", folder, "--set", "encoder.kind=features", *learning, *TINY)
+    outcome = invoke(
+        "train", dense, "--recipe", "plain", "--out", folder, "--set", "encoder.kind=features", *learning, *TINY
+    )
     assert outcome.code == 0, outcome.err
     return folder
 

@@ -49,7 +49,7 @@ def related(drinks, tiny, invoke, tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "related"
     chosen = ("encoder.lexical_features=9", "classifier.cluster_size=3", "classifier.group_size=2", "training.steps=9")
     options = [option for setting in (*chosen, "classifier.start=tokens") for option in ("--set", setting)]
-    assert invoke("train", drinks, "--out", folder, *tiny, *options, "--quiet").code == 0
+    assert invoke("train", drinks, "--recipe", "plain", "--out", folder, *tiny, *options, "--quiet").code == 0
     return folder
 
 
@@ -137,7 +137,9 @@ def test_no_model_there(tmp_path, invoke):
 
 def test_an_intermediate_layer_and_an_auxiliary_objective(drinks, tiny, invoke, tmp_path):
     settings = ("--set", "intermediate.width=12", "--set", "auxiliary={clusters: 2, scale: 0.3, cutoff_share: 0.2}")
-    assert invoke("train", drinks, "--out", tmp_path / "run", *tiny, *settings, "--quiet").code == 0
+    assert (
+        invoke("train", drinks, "--recipe", "plain", "--out", tmp_path / "run", *tiny, *settings, "--quiet").code == 0
+    )
     facts = json.loads(invoke("inspect", tmp_path / "run", "--json").out)
     assert facts["intermediate"] == {"width": 12, "dropout": 0.0}
     assert facts["classifier"]["in_features"] == facts["learned_features"] == 12

@@ -23,7 +23,7 @@ def events(run, name):
 def test_a_number_of_steps_ends_the_run_in_the_midst_of_an_epoch(planted, tiny_recipe, train):
     in_epoch = 18  # batches
     for steps in (1, in_epoch + 7):
-        recipe = tiny_recipe("default", f"training.steps={steps}", "training.log_every=1", "training.evaluate_every=5")
+        recipe = tiny_recipe("plain", f"training.steps={steps}", "training.log_every=1", "training.evaluate_every=5")
         result, run = train(planted, recipe)
         assert [line["step"] for line in events(run, "step")] == list(range(1, steps + 1))
         assert len(events(run, "epoch")) == math.ceil(steps / in_epoch)
@@ -34,12 +34,12 @@ def test_a_number_of_steps_ends_the_run_in_the_midst_of_an_epoch(planted, tiny_r
 def test_schedules_end_with_the_steps(planted, tiny_recipe, train):
     """Rewiring stops at its share of the steps, whatever the number of epochs."""
     settings = ("training.epochs=1000", "training.steps=60", "classifier.rewiring.interval=10")
-    _, run = train(planted, tiny_recipe("default", *settings))
+    _, run = train(planted, tiny_recipe("plain", *settings))
     assert [line["step"] for line in events(run, "rewire")] == [10, 20, 30]
 
 
 def test_texts_of_a_cut_run_are_counted_as_trained(planted, tiny_recipe, train):
-    result, _ = train(planted, tiny_recipe("default", "training.steps=3", "training.batch_size=32"))
+    result, _ = train(planted, tiny_recipe("plain", "training.steps=3", "training.batch_size=32"))
     counted = result.metrics["train_texts_per_second"] * result.metrics["train_seconds"]
     assert counted == pytest.approx(3 * 32, rel=0.3)  # seconds are rounded to milliseconds
 
@@ -50,7 +50,7 @@ def test_steps_must_be_at_least_one():
 
 
 def test_the_test_split_can_be_left_alone(planted, tiny_recipe, tmp_path, monkeypatch):
-    recipe = tiny_recipe("default", "training.epochs=1")
+    recipe = tiny_recipe("plain", "training.epochs=1")
     data = prepare(open_dataset(planted), recipe, tmp_path / "cache")
     seen = []
     monkeypatch.setattr("fanin.training.preparation.PreparedData.test_batches", lambda _: seen.append("test split"))

@@ -68,7 +68,7 @@ def counted(text):
 
 def feature_recipe(*settings):
     chosen = ("encoder={kind: features, dropout: 0.0, optimizer: {learning_rate: 0.02}, table: {learning_rate: 0.05}}",)
-    return load_recipe("default", [*COMMON, *chosen, "training.epochs=8", *settings])
+    return load_recipe("plain", [*COMMON, *chosen, "training.epochs=8", *settings])
 
 
 def test_a_transformer_is_fine_tuned(planted, transformer_recipe, train):

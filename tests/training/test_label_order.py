@@ -40,7 +40,7 @@ def prepared(request, topics, tmp_path_factory):
         "tokens": ["tokenizer.min_count=1", "encoder.lexical_features=30"],
         "vectors": ["encoder={kind: features, out_features: 16}", "classifier.fan_in=4"],
     }
-    recipe = load_recipe("default", settings[request.param])
+    recipe = load_recipe("plain", settings[request.param])
     data = prepare(open_dataset(topics[request.param]), recipe, tmp_path_factory.mktemp("cache"))
     return data, build_encoder(recipe.encoder, data, 0)
 

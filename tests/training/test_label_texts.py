@@ -43,8 +43,8 @@ def test_nothing_is_left_of_any_name():
 
 def test_they_are_trained_on_and_counted_nowhere(planted, tiny_recipe, tmp_path):
     dataset = open_dataset(planted)
-    plain = prepare(dataset, tiny_recipe("default"), tmp_path)
-    named = prepare(dataset, tiny_recipe("default", "training.label_texts=true"), tmp_path)
+    plain = prepare(dataset, tiny_recipe("plain"), tmp_path)
+    named = prepare(dataset, tiny_recipe("plain", "training.label_texts=true"), tmp_path)
     assert named.train_batches(32, 0).n_rows == plain.train_batches(32, 0).n_rows + 40
     np.testing.assert_array_equal(named.train_counts(), plain.train_counts())
     np.testing.assert_array_equal(named.token_counts(), plain.token_counts())
@@ -63,7 +63,7 @@ def test_a_label_without_texts_is_learned_from_its_name(write_planted, tiny_reci
     last = ("classifier.prior_bias=false", "training.epochs=20", "training.evaluate_every=20")  # the last epoch is kept
     ranks = []
     for value in ("false", "true"):
-        result, _ = train(folder, tiny_recipe("default", f"training.label_texts={value}", *last))
+        result, _ = train(folder, tiny_recipe("plain", f"training.label_texts={value}", *last))
         (predicted,) = result.model.predict([names[39]], 40)
         ranks.append([p.label for p in predicted].index(names[39]))
         assert result.model.train_points == 285

@@ -14,7 +14,7 @@ def kept(cache):
 
 
 def test_a_tokenizer_is_trained_once(planted, tiny_recipe, tmp_path, monkeypatch):
-    dataset, recipe = open_dataset(planted), tiny_recipe("default")
+    dataset, recipe = open_dataset(planted), tiny_recipe("plain")
     first = prepare(dataset, recipe, tmp_path).tokenizer
     monkeypatch.setattr(Tokenizer, "train", None)
     assert prepare(dataset, recipe, tmp_path).tokenizer.key == first.key
@@ -22,7 +22,7 @@ def test_a_tokenizer_is_trained_once(planted, tiny_recipe, tmp_path, monkeypatch
 
 
 def test_another_version_of_the_code_has_tokenizers_of_its_own(planted, tiny_recipe, tmp_path, monkeypatch):
-    dataset, recipe = open_dataset(planted), tiny_recipe("default")
+    dataset, recipe = open_dataset(planted), tiny_recipe("plain")
     prepare(dataset, recipe, tmp_path)
     monkeypatch.setattr(preparation, "TOKENIZER_VERSION", 2)
     prepare(dataset, recipe, tmp_path)
@@ -30,7 +30,7 @@ def test_another_version_of_the_code_has_tokenizers_of_its_own(planted, tiny_rec
 
 
 def test_a_damaged_tokenizer_is_made_anew(planted, tiny_recipe, tmp_path):
-    dataset, recipe = open_dataset(planted), tiny_recipe("default")
+    dataset, recipe = open_dataset(planted), tiny_recipe("plain")
     first = prepare(dataset, recipe, tmp_path).tokenizer
     (folder,) = kept(tmp_path)
     (folder / "fanin_tokenizer.json").rename(folder / "something else")
@@ -40,7 +40,7 @@ def test_a_damaged_tokenizer_is_made_anew(planted, tiny_recipe, tmp_path):
 
 
 def test_who_is_slower_takes_the_tokenizer_of_who_was_faster(planted, tiny_recipe, tmp_path, monkeypatch):
-    dataset, recipe = open_dataset(planted), tiny_recipe("default")
+    dataset, recipe = open_dataset(planted), tiny_recipe("plain")
     first = prepare(dataset, recipe, tmp_path).tokenizer
     (folder,) = kept(tmp_path)
     faster = shutil.move(folder, tmp_path / "faster")

@@ -22,7 +22,7 @@ SETTINGS = (
 
 @pytest.fixture(scope="module", params=[1, 2])
 def run(request, planted, tiny_recipe, train):
-    return train(planted, tiny_recipe("default", *SETTINGS, f"classifier.group_size={request.param}"))
+    return train(planted, tiny_recipe("plain", *SETTINGS, f"classifier.group_size={request.param}"))
 
 
 def events(run, name):
@@ -50,7 +50,7 @@ def test_the_layer_is_what_the_recipe_says(run):
 def test_connections_regrow_among_the_learned_features(run, planted, tiny_recipe, train):
     """A start from tokens reads few learned features; only rewiring adds them, and it adds no lexical ones."""
     group = f"classifier.group_size={run[0].model.classifier.group_size}"
-    still, _ = train(planted, tiny_recipe("default", *SETTINGS, group, "classifier.rewiring=null"))
+    still, _ = train(planted, tiny_recipe("plain", *SETTINGS, group, "classifier.rewiring=null"))
     before, after = (result.model.classifier.index.long() for result in (still, run[0]))
     assert sum(line["replaced"] for line in events(run[1], "rewire")) > 0
     regrown = after[after != before]

@@ -24,7 +24,7 @@ def steps(run):
     return [line for line in lines if line["event"] == "step"]
 
 
-@pytest.mark.parametrize("name", ["default", "dense"])
+@pytest.mark.parametrize("name", ["plain", "dense"])
 def test_with_the_auxiliary_objective_the_labels_are_learned(name, planted, tiny_recipe, train):
     result, run = train(planted, tiny_recipe(name, AUXILIARY, "training.epochs=8"))
     assert result.metrics["test"]["P@1"] > 0.9
@@ -39,12 +39,12 @@ def test_with_the_auxiliary_objective_the_labels_are_learned(name, planted, tiny
 
 def test_it_may_stay_on_for_the_whole_run(planted, tiny_recipe, train):
     settings = ["auxiliary={labels_per_cluster: 5, cutoff_share: 1, decay: none}", "training.epochs=2"]
-    _, run = train(planted, tiny_recipe("default", *settings))
+    _, run = train(planted, tiny_recipe("plain", *settings))
     assert {line["auxiliary_share"] for line in steps(run)} == {0.4}
 
 
 def test_a_widened_encoder_learns_is_saved_and_predicts_the_same(planted, tiny_recipe, train):
-    result, run = train(planted, tiny_recipe("default", INTERMEDIATE, "training.epochs=8"))
+    result, run = train(planted, tiny_recipe("plain", INTERMEDIATE, "training.epochs=8"))
     assert result.metrics["test"]["P@1"] > 0.9
     assert result.model.classifier.in_features == 96
     description = json.loads((run.model / "model.json").read_text(encoding="utf-8"))
@@ -57,14 +57,14 @@ def test_a_widened_encoder_learns_is_saved_and_predicts_the_same(planted, tiny_r
 
 def test_everything_together(planted, tiny_recipe, train):
     lexical = ["encoder.lexical_features=60", "classifier.start=tokens", "classifier.cluster_size=4"]
-    result, _ = train(planted, tiny_recipe("default", AUXILIARY, INTERMEDIATE, *lexical, "training.epochs=4"))
+    result, _ = train(planted, tiny_recipe("plain", AUXILIARY, INTERMEDIATE, *lexical, "training.epochs=4"))
     assert result.metrics["test"]["P@1"] > 0.9
     assert result.model.classifier.in_features == 96 + 60
     assert result.model.classifier.index.long().max() >= 96  # lexical features are read too
 
 
 def test_centroids_start_in_the_widened_space(planted, tiny_recipe, train):
-    result, _ = train(planted, tiny_recipe("default", INTERMEDIATE, "classifier.start=centroids", "training.epochs=4"))
+    result, _ = train(planted, tiny_recipe("plain", INTERMEDIATE, "classifier.start=centroids", "training.epochs=4"))
     assert result.metrics["test"]["P@1"] > 0.9
 
 
@@ -84,12 +84,12 @@ def test_centroids_start_in_the_widened_space(planted, tiny_recipe, train):
 )
 def test_mistakes_are_named(settings, message):
     with pytest.raises(ConfigError) as caught:
-        load_recipe("default", settings)
+        load_recipe("plain", settings)
     assert message in str(caught.value)
 
 
 def test_a_wide_layer_lets_a_label_read_more_than_the_encoder_gives():
-    recipe = load_recipe("default", ["intermediate.width=1024", "classifier.fan_in=600", "encoder.out_features=128"])
+    recipe = load_recipe("plain", ["intermediate.width=1024", "classifier.fan_in=600", "encoder.out_features=128"])
     assert recipe.intermediate.width == 1024
 
 

@@ -22,7 +22,7 @@ GROW = "classifier.rewiring.grow"
     ],
 )
 def test_growth_is_a_mode_or_shares(settings, grow):
-    recipe = load_recipe("default", settings)
+    recipe = load_recipe("plain", settings)
     assert recipe.classifier.rewiring.grow == grow
     assert recipe_from_values(parse_yaml(recipe_text(recipe), "text"), "text") == recipe
 
@@ -53,7 +53,7 @@ def test_shares_replace_those_of_the_file(tmp_path):
 )
 def test_mistakes_are_named(setting, message):
     with pytest.raises(ConfigError, match=message):
-        load_recipe("default", [f"classifier.rewiring.{setting}"])
+        load_recipe("plain", [f"classifier.rewiring.{setting}"])
 
 
 def reports(run):
@@ -75,7 +75,7 @@ def reports(run):
 )
 def test_runs_learn_with_every_growth(planted, tiny_recipe, train, rewiring, layer):
     changes = [f"classifier.rewiring.{setting}" for setting in rewiring]
-    result, run = train(planted, tiny_recipe("default", *changes, *layer, "training.epochs=8"))
+    result, run = train(planted, tiny_recipe("plain", *changes, *layer, "training.epochs=8"))
     assert result.metrics["test"]["P@1"] > 0.8
     grown = [report["grown"] for report in reports(run)]
     chosen = {mode for mode in ("gradient", "separating") if mode in rewiring[0]}

@@ -15,7 +15,7 @@ BATCH = Batch(np.arange(2), (), np.array([0, 2, 3]), np.array([1, 3, 0]))
 
 
 def positives_of(*settings):
-    recipe = load_recipe("default", settings)
+    recipe = load_recipe("plain", settings)
     return TailLoss(recipe.classifier, recipe.evaluation, COUNTS, 120).positives(BATCH)
 
 
@@ -60,4 +60,4 @@ def test_it_learns_and_raises_the_scores_of_positives(planted, tiny_recipe, trai
 @pytest.mark.parametrize("setting", ["tail=rare", "tail_strength=0", "tail=margins"])
 def test_wrong_settings_are_refused(setting):
     with pytest.raises(ConfigError, match=r"classifier\.tail"):
-        load_recipe("default", [f"classifier.{setting}"])
+        load_recipe("plain", [f"classifier.{setting}"])

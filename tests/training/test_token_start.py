@@ -19,7 +19,7 @@ F, GAIN = 8, 5.0
 
 @pytest.fixture(scope="module")
 def prepared(planted, tiny_recipe, tmp_path_factory):
-    recipe = tiny_recipe("default", "encoder.lexical_features=200", "encoder.lexical_scale=2.0")
+    recipe = tiny_recipe("plain", "encoder.lexical_features=200", "encoder.lexical_scale=2.0")
     data = prepare(open_dataset(planted), recipe, tmp_path_factory.mktemp("cache"))
     return data, build_encoder(recipe.encoder, data, 0)
 
@@ -104,7 +104,7 @@ def test_a_text_of_just_the_marking_tokens_scores_the_gain(prepared):
 def test_it_predicts_before_training(planted, tiny_recipe, train):
     """One step of training, which alone teaches nothing, after each start."""
     settings = ("training.steps=1", "training.batch_size=1000", "encoder.lexical_features=500")
-    cold, _ = train(planted, tiny_recipe("default", *settings))
-    warm, _ = train(planted, tiny_recipe("default", *settings, "classifier.start=tokens"))
+    cold, _ = train(planted, tiny_recipe("plain", *settings))
+    warm, _ = train(planted, tiny_recipe("plain", *settings, "classifier.start=tokens"))
     assert warm.metrics["test"]["P@1"] > 0.9
     assert cold.metrics["test"]["P@1"] < 0.3

@@ -23,7 +23,7 @@ def sparse_run(planted, tiny_recipe, train):
     return train(planted, tiny_recipe())
 
 
-@pytest.mark.parametrize("name", ["default", "dense"])
+@pytest.mark.parametrize("name", ["plain", "dense"])
 @pytest.mark.parametrize("loss", ["bce", "squared_hinge"])
 def test_what_the_words_say_is_learned(name, loss, planted, tiny_recipe, train):
     result, _ = train(planted, tiny_recipe(name, f"classifier.loss={loss}", "classifier.update.kind=adamw"))
@@ -32,7 +32,7 @@ def test_what_the_words_say_is_learned(name, loss, planted, tiny_recipe, train):
 
 def test_sgd_with_momentum_and_groups_learns_too(planted, tiny_recipe, train):
     recipe = tiny_recipe(
-        "default",
+        "plain",
         "classifier.update={kind: sgd, momentum: 0.9}",
         "classifier.schedule.learning_rate=0.5",
         "classifier.group_size=3",
@@ -81,13 +81,13 @@ def test_the_loaded_model_is_the_trained_one(sparse_run):
 
 def test_one_thread_and_one_seed_give_one_result(planted, tiny_recipe, train):
     torch.set_num_threads(1)
-    recipe = tiny_recipe("default", "training.epochs=2")
+    recipe = tiny_recipe("plain", "training.epochs=2")
     (first, _), (second, _) = train(planted, recipe), train(planted, recipe)
     for name, tensor in first.model.classifier.state_dict().items():
         assert torch.equal(tensor, second.model.classifier.state_dict()[name]), name
     for name, tensor in first.model.encoder.state_dict().items():
         assert torch.equal(tensor, second.model.encoder.state_dict()[name]), name
-    other, _ = train(planted, tiny_recipe("default", "training.epochs=2", "training.seed=1"))
+    other, _ = train(planted, tiny_recipe("plain", "training.epochs=2", "training.seed=1"))
     assert not torch.equal(first.model.classifier.index, other.model.classifier.index)
 
 
@@ -98,7 +98,7 @@ def test_test_rows_decide_nothing(planted, tiny_recipe, train, tmp_path):
     lines = (tmp_path / "tst_X_Y.txt").read_text(encoding="utf-8").splitlines()
     (tmp_path / "tst_X_Y.txt").write_text("\n".join([lines[0], *lines[:0:-1]]) + "\n", encoding="utf-8")
     torch.set_num_threads(1)
-    recipe = tiny_recipe("default", "training.epochs=3")
+    recipe = tiny_recipe("plain", "training.epochs=3")
     (one, _), (other, _) = train(planted, recipe), train(tmp_path, recipe)
     assert one.metrics["validation"]["P@1"] == other.metrics["validation"]["P@1"]
     assert torch.equal(one.model.classifier.weight, other.model.classifier.weight)
@@ -106,7 +106,7 @@ def test_test_rows_decide_nothing(planted, tiny_recipe, train, tmp_path):
 
 
 def test_the_second_run_tokenises_nothing(planted, tiny_recipe, train, tmp_path, monkeypatch):
-    recipe = tiny_recipe("default", "training.epochs=1")
+    recipe = tiny_recipe("plain", "training.epochs=1")
     train(planted, recipe, tmp_path)
     from fanin.encoders.tokenization import Tokenizer
 
@@ -122,7 +122,7 @@ def test_a_dev_split_is_used_whole(write_planted, tiny_recipe, train, tmp_path):
     folder = write_planted(tmp_path, rows=100)
     (folder / "dev_X.txt").write_text("word1 word2\n\nword3 word4\n", encoding="utf-8")
     (folder / "dev_X_Y.txt").write_text("3 40\n1:1 2:1\n\n3:1 4:1\n", encoding="utf-8")
-    result, _ = train(folder, tiny_recipe("default", "training.epochs=1"))
+    result, _ = train(folder, tiny_recipe("plain", "training.epochs=1"))
     assert result.metrics["validation_source"] == "dev split"
     assert (result.metrics["validation"]["points"], result.metrics["validation"]["left_out"]) == (2, 1)
     assert result.model.train_points == 100
@@ -145,7 +145,7 @@ def test_filter_pairs_are_never_predicted(write_planted, tiny_recipe, train, tmp
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_setting(planted, tiny_recipe, train):
     recipe = tiny_recipe(
-        "default",
+        "plain",
         "classifier.loss=squared_hinge",
         "classifier.schedule.learning_rate=1e30",
         "classifier.update.kind=sgd",
@@ -185,7 +185,7 @@ def test_nothing_to_train_on(write_planted, tiny_recipe, train, tmp_path):
 def test_training_texts_without_any_label(write_planted, tiny_recipe, train, tmp_path):
     folder = write_planted(tmp_path, rows=40)
     (folder / "trn_X_Y.txt").write_text("40 40\n" + "\n" * 40, encoding="utf-8")
-    result, _ = train(folder, tiny_recipe("default", "training.epochs=2"))
+    result, _ = train(folder, tiny_recipe("plain", "training.epochs=2"))
     assert result.metrics["validation"]["points"] == 0
     assert result.model.train_counts.sum() == 0
 

@@ -79,7 +79,7 @@ def test_the_tail_of_a_split_gets_what_its_labels_would_get_alone(prepared):
 def test_it_predicts_before_training(planted, tiny_recipe, train):
     """One step of training, which alone teaches nothing, after each start."""
     settings = ("training.epochs=1", "training.batch_size=1000", "encoder.out_features=128", "classifier.fan_in=32")
-    cold, _ = train(planted, tiny_recipe("default", *settings))
-    warm, run = train(planted, tiny_recipe("default", *settings, "classifier.start=centroids"))
+    cold, _ = train(planted, tiny_recipe("plain", *settings))
+    warm, run = train(planted, tiny_recipe("plain", *settings, "classifier.start=centroids"))
     assert warm.metrics["test"]["P@1"] > 2 * cold.metrics["test"]["P@1"] + 0.2
     assert '"event": "start"' in (run.path / "log.jsonl").read_text(encoding="utf-8")
