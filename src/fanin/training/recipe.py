@@ -228,9 +228,15 @@ class Recipe(Section):
             )
         lexical = self.encoder.lexical_features if isinstance(self.encoder, BagSection) else 0
         start = classifier.start if isinstance(classifier, FixedFanInSection) else "random"
+        if start == "tokens" and not isinstance(self.encoder, BagSection):
+            raise ValueError(
+                "classifier.start tokens reads lexical features, which an encoder of kind "
+                f"{self.encoder.kind} has not; set it to random or centroids"
+            )
         if start == "tokens" and not lexical:
             raise ValueError(
-                "classifier.start tokens reads lexical features; set encoder.lexical_features above 0, or start to random"
+                "classifier.start tokens reads lexical features; set encoder.lexical_features above 0, or "
+                "classifier.start to random or centroids"
             )
         if start == "centroids" and lexical:
             raise ValueError(
@@ -239,7 +245,7 @@ class Recipe(Section):
         if not isinstance(self.encoder, BagSection) and self.tokenizer != TokenizerSection():
             raise ValueError(
                 f"the tokenizer section belongs to encoder.kind bag; an encoder of kind {self.encoder.kind} does not "
-                "use it: leave it out (a transformer's text length is encoder.max_length)"
+                "use it: leave it out, and extend no recipe that sets it (a transformer's text length is encoder.max_length)"
             )
         reads_tokens = isinstance(self.encoder, BagSection) or (
             isinstance(self.encoder, TransformerSection) and not self.encoder.frozen

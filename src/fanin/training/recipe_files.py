@@ -158,12 +158,13 @@ def _merged(base: Mapping[str, Any], change: Mapping[str, Any], defaults: object
 
 
 def _describe(problem: dict[str, Any]) -> str:
-    path = [str(part) for part in problem["loc"]]
+    path, kind = [str(part) for part in problem["loc"]], ""
     if path[:1] in (["classifier"], ["encoder"]):
-        del path[1:2]  # the tag of the union; people know the section by its name alone
+        kind = "".join(path[1:2])  # the tag of the union; people know the section by its name alone
+        del path[1:2]
     where = ".".join(path)
     if problem["type"] == "extra_forbidden":
-        return f"unknown setting {_shown(where)}{_nearest(path[-1], _known_keys(path[:-1]))}"
+        return f"unknown setting {_shown(where)}{_instead(path, kind)}"
     if problem["type"] == "union_tag_invalid":
         context = problem["ctx"]
         return f"{where}.kind: must be one of {context['expected_tags']}, found {_shown(context['tag'])}"
@@ -177,6 +178,14 @@ def _describe(problem: dict[str, Any]) -> str:
     if problem["type"] in ("missing", "value_error"):
         return f"{where}: {message}"
     return f"{where}: {message[0].lower()}{message[1:]}, found {_shown(problem['input'])}"
+
+
+def _instead(path: list[str], kind: str) -> str:
+    """What may have been meant by an unknown setting."""
+    known = _known_keys(path[:-1])
+    if kind and path[-1] in known:  # of another kind of this section
+        return f": this kind of {path[0]}, {kind}, has none"
+    return _nearest(path[-1], known)
 
 
 def _shown(value: object) -> str:
