@@ -245,7 +245,7 @@ class Recipe(Section):
         if not isinstance(self.encoder, BagSection) and self.tokenizer != TokenizerSection():
             raise ValueError(
                 f"the tokenizer section belongs to encoder.kind bag; an encoder of kind {self.encoder.kind} does not "
-                "use it: leave it out, and extend no recipe that sets it (a transformer's text length is encoder.max_length)"
+                "use it: leave it out, and extend no recipe that sets it (a transformer has encoder.max_length)"
             )
         reads_tokens = isinstance(self.encoder, BagSection) or (
             isinstance(self.encoder, TransformerSection) and not self.encoder.frozen
