@@ -150,7 +150,11 @@ void test_topk(const Shape& shape, bool exclude, int threads) {
       const auto at = static_cast<std::size_t>(row * k + i);
       const bool found = i < static_cast<std::int64_t>(order.size());
       check(labels[at] == (found ? order[static_cast<std::size_t>(i)].second : -1), "top-k label");
-      check(found ? scores[at] == -order[static_cast<std::size_t>(i)].first : std::isinf(scores[at]), "top-k score");
+      // Skipped inputs regroup a sum: equal but for rounding then.
+      const float tolerance = shape.sparse > 0 ? 1e-5f * std::sqrt(static_cast<float>(shape.fan_in)) : 0.0f;
+      check(found ? std::fabs(scores[at] + order[static_cast<std::size_t>(i)].first) <= tolerance
+                  : std::isinf(scores[at]),
+            "top-k score");
     }
   }
 }
