@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 VECTORS_VERSION = 1
 """To be raised whenever other vectors come out of the same transformer."""
 
-# Places of a chunk outside training: on a CPU small ones stay in its caches (231 texts/s, 134 with 8192).
+# Places of a chunk outside training: on a CPU small ones stay in its caches (222 texts/s, 134 with 8192).
 _CPU_CHUNK, _GPU_CHUNK = 1024, 32_768
 
 
 class TransformerEncoder(DenseOnly):
     """Flat tokens to x (B, D): transformer, pooling, then layer norm, projection and dropout of the pooled vector.
 
-    Made by :func:`fanin.encoders.transformer_files.load_pretrained` from somebody's model. A frozen one has vectors
+    Made by :func:`fanin.encoders.transformer.load_pretrained` from somebody's model. A frozen one has vectors
     that never change: they can be computed once (:meth:`vectors`) and given to it instead of the tokens.
 
     Args:

@@ -1,1 +1,1 @@
-"""What is known of the labels themselves: their names and their propensities."""
+"""What is known of the labels: names, frequencies and propensities, the texts that mark them, and which are related."""
