@@ -44,3 +44,18 @@ def test_an_unknown_name(invoke):
     outcome = invoke("data", "get", "hpu")
     assert outcome.code == 2
     assert "did you mean 'hpo'?" in outcome.err
+
+
+def test_synth(tmp_path, invoke):
+    folder = tmp_path / "synthetic"
+    outcome = invoke("data", "synth", "--labels", "30", "--rows", "50", "--out", folder)
+    assert (outcome.code, outcome.out) == (0, f"{folder}: 50 training and 5 test texts, 30 labels\n")
+    statistics = json.loads(invoke("data", "stats", folder, "--json").out)
+    rows = [statistics["splits"][split]["rows"] for split in ("train", "test")]
+    assert (statistics["labels"], rows) == (30, [50, 5])
+    again = invoke("data", "synth", "--labels", "30", "--rows", "50", "--out", folder)
+    assert again.code == 2
+    assert "is not an empty folder" in again.err
+    none = invoke("data", "synth", "--labels", "30", "--rows", "0", "--out", tmp_path / "none")
+    assert none.code == 2
+    assert "--rows is 0" in none.err

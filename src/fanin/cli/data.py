@@ -79,6 +79,38 @@ def get(
     write_line(f"{folder}: {'made' if made else 'was there already'}")
 
 
+@app.command("synth")
+def synthesise(
+    labels: Annotated[int, typer.Option("--labels", metavar="N", help="Number of labels.")],
+    rows: Annotated[int, typer.Option("--rows", metavar="M", help="Number of training texts.")],
+    out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Where to write it; new or empty.")],
+    test_rows: Annotated[
+        int | None,
+        typer.Option("--test-rows", metavar="M", help="Number of test texts.", show_default="a tenth, at most 10,000"),
+    ] = None,
+    labels_per_text: Annotated[int, typer.Option("--labels-per-text", metavar="N", help="Their mean number.")] = 3,
+    noise_words: Annotated[int, typer.Option("--noise-words", metavar="N", help="Words that tell nothing.")] = 4,
+    seed: Annotated[int, typer.Option("--seed", help="Decides everything.")] = 0,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,
+) -> None:
+    """Write a synthetic data set of any size, for tests of scale.
+
+    Label frequencies follow Zipf's law; labels are marked by words that a good model can learn.
+    """
+    from fanin.cli.progress import make_display
+    from fanin.data.synthetic import SyntheticTexts, write_synthetic
+    from fanin.training.progress import stage_progress
+
+    texts = SyntheticTexts(labels, seed=seed, labels_per_text=labels_per_text, noise_words=noise_words)
+    display = make_display(quiet=quiet)
+    count = min(max(1, rows // 10), 10_000) if test_rows is None else test_rows
+    try:
+        write_synthetic(out, texts, rows, count, stage_progress(display, "writing"))
+    finally:
+        display.close()
+    write_line(f"{out}: {rows:,} training and {count:,} test texts, {labels:,} labels")
+
+
 def _write_tables(statistics: DatasetStatistics) -> None:
     thirds = (statistics.head_labels, statistics.middle_labels, statistics.tail_labels)
     median, most = statistics.median_training_points, statistics.most_training_points
