@@ -12,7 +12,7 @@ from torch.nn import functional
 from fanin.kernels import drawing
 from fanin.kernels.losses import loss_and_gradient
 from fanin.kernels.positives import dense_block
-from fanin.kernels.spec import DEFAULT_CHUNK_SIZE, StepResult, index_dtype
+from fanin.kernels.spec import DEFAULT_CHUNK_SIZE, StepResult, compute_dtype, index_dtype
 from fanin.kernels.streaming_topk import StreamingTopK
 from fanin.kernels.updates import apply_update
 
@@ -25,14 +25,15 @@ if TYPE_CHECKING:
 
 
 class _Block:
-    """A range of whole groups of a layer: labels [start, stop), with the weights padded to (s, G, F)."""
+    """A range of whole groups of a layer: labels [start, stop), with the weights padded to (s, G, F) and widened."""
 
     def __init__(self, layer: SparseWeights, first_set: int, last_set: int) -> None:
         G = layer.group_size
         self.start, self.stop = first_set * G, min(last_set * G, len(layer.weight))
         self.index = layer.index[first_set:last_set].to(torch.int64)  # (s, F)
         padding = (last_set - first_set) * G - (self.stop - self.start)
-        weight = functional.pad(layer.weight[self.start : self.stop], (0, 0, 0, padding))
+        stored = layer.weight[self.start : self.stop]
+        weight = functional.pad(stored.to(compute_dtype(stored.dtype)), (0, 0, 0, padding))
         self.weight = weight.reshape(last_set - first_set, G, -1)  # (s, G, F)
 
     def gather(self, x: Tensor) -> Tensor:
@@ -130,7 +131,15 @@ class ReferenceBackend:
                 shared_grad.index_add_(0, block.clusters(shared), grad.T)
             labels = slice(block.start, block.stop)
             dw = block.grad_weight(grad, x)
-            apply_update(update, layer.weight[labels], dw, tuple(m[labels] for m in moments.weight), step)
+            apply_update(
+                update,
+                layer.weight[labels],
+                dw,
+                tuple(m[labels] for m in moments.weight),
+                step,
+                layer.rounding_seed,
+                block.start * layer.weight.shape[1],
+            )
             if layer.bias is not None:
                 apply_update(
                     update.without_decay(),

@@ -44,22 +44,27 @@ class Positives(NamedTuple):
 
     indptr: Tensor  # (B + 1,) int64
     indices: Tensor  # (P,) int64, each in [0, L)
-    weights: Tensor | None = None  # (P,) of the weights' dtype, at least 0; None for 1 everywhere
-    margins: Tensor | None = None  # (P,) of the weights' dtype; None for 0 everywhere
+    weights: Tensor | None = None  # (P,) of x's dtype, at least 0; None for 1 everywhere
+    margins: Tensor | None = None  # (P,) of x's dtype; None for 0 everywhere
 
 
 @dataclass(frozen=True)
 class SparseWeights:
     """The tensors of one fixed fan-in layer; operations update them in place.
 
+    Weights may be stored in fewer bits than everything is computed in (:func:`compute_dtype`). Every operation widens
+    them to float32; a step rounds the updated weights stochastically to what is stored, where (label, slot) is element
+    ``label * F + slot`` (:func:`fanin.kernels.rounding.round_stochastically`). Nothing keeps a float32 copy.
+
     Attributes:
-        weight: (L, F) float32 (float64 on the reference backend).
+        weight: (L, F) float32, bfloat16 or float8_e4m3fn (float64 on the reference backend).
         index: (S, F), uint16 where D <= 65,536 and int32 beyond; no input stands twice in a row.
-        bias: (L,) of the weight's dtype, or None.
+        bias: (L,) of the dtype that is computed in, or None.
         group_size: G, labels that share an index set. The last group may be short.
         in_features: D.
         dense_inputs: inputs behind the first so many are mostly zero, as words of texts are: a training step and top-k
             may skip them where x is zero, and the step's dx is zero there. None: all inputs are dense.
+        rounding_seed: of the stochastic rounding, 63 bits; read only where weights are stored in fewer bits.
     """
 
     weight: Tensor
@@ -68,6 +73,7 @@ class SparseWeights:
     group_size: int
     in_features: int
     dense_inputs: int | None = None
+    rounding_seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -78,7 +84,7 @@ class SharedScores:
     shared cluster weights C (K, D) the scores are ``C @ x.T``; those products are left to a matrix library.
 
     Attributes:
-        scores: (K, B) with K = ceil(L / cluster_size), of the weight's dtype: a cluster's scores lie together.
+        scores: (K, B) with K = ceil(L / cluster_size), of x's dtype: a cluster's scores lie together.
         cluster_size: labels in a cluster, at least 1.
 
     >>> import torch
@@ -142,7 +148,7 @@ Update = SGD | AdamW
 
 
 class Moments(NamedTuple):
-    """The update's state, of the same shapes and dtype as weight and bias, zero at the start.
+    """The update's state, of the same shapes as weight and bias and the dtype that is computed in, zero at the start.
 
     Empty tuples for SGD without momentum, (v,) with momentum, (m, v) for AdamW. ``bias`` is empty without a bias.
     """
@@ -164,7 +170,9 @@ class Prune(NamedTuple):
 
 
 class Backend(Protocol):
-    """The operations. All tensors are contiguous and on the backend's device; x, gradients and weights share a dtype.
+    """The operations. All tensors are contiguous and on the backend's device.
+
+    x, gradients, biases, moments and scores are of the dtype that is computed in, ``compute_dtype(weight.dtype)``.
 
     ``index`` values are valid and free of duplicates within a set (the classifier guarantees it), but for an input that
     is zero in all rows (:meth:`fanin.kernels.active_inputs.ActiveInputs.narrowed`). Results do not
@@ -209,7 +217,7 @@ class Backend(Protocol):
             positives: the batch's relevant labels.
             loss: which loss.
             update: the update rule with its learning rate for this step.
-            step: number of this step, from 1 (bias correction of Adam).
+            step: number of this step, from 1 (bias correction of Adam, stream of the stochastic rounding).
             scale: factor of the summed loss and of all gradients, usually 1 / B.
             shared: what clusters of labels add to their logits; not updated here.
             chunk_size: labels at a time, for backends that materialise a block; never changes the result.
@@ -248,6 +256,16 @@ def index_dtype(in_features: int) -> torch.dtype:
     import torch
 
     return torch.uint16 if in_features <= INDEX_UINT16_LIMIT else torch.int32
+
+
+def compute_dtype(stored: torch.dtype) -> torch.dtype:
+    """The dtype of x, bias, moments and all arithmetic for weights stored in a dtype.
+
+    float32 for bfloat16 and float8_e4m3fn, which are formats of storage only; every other dtype is its own.
+    """
+    import torch
+
+    return torch.float32 if stored in {torch.bfloat16, torch.float8_e4m3fn} else stored
 
 
 def moment_count(update: Update) -> int:

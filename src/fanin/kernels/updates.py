@@ -7,35 +7,55 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from fanin.kernels.spec import SGD, Moments, Update, moment_count
+from fanin.kernels.rounding import round_stochastically
+from fanin.kernels.spec import SGD, Moments, Update, compute_dtype, moment_count
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
 def zero_moments(update: Update, weight: Tensor, bias: Tensor | None) -> Moments:
-    """The state an update starts with: zeros of the shapes, dtype and device of weight and bias.
+    """The state an update starts with: zeros of the shapes and device of weight and bias, of ``compute_dtype``.
 
     >>> len(zero_moments(SGD(0.1, momentum=0.9), torch.ones(3, 2), torch.ones(3)).weight)
     1
     """
     count = moment_count(update)
     return Moments(
-        weight=tuple(torch.zeros_like(weight) for _ in range(count)),
+        weight=tuple(torch.zeros_like(weight, dtype=compute_dtype(weight.dtype)) for _ in range(count)),
         bias=() if bias is None else tuple(torch.zeros_like(bias) for _ in range(count)),
     )
 
 
-def apply_update(update: Update, parameter: Tensor, gradient: Tensor, moments: tuple[Tensor, ...], step: int) -> None:
+def apply_update(
+    update: Update,
+    parameter: Tensor,
+    gradient: Tensor,
+    moments: tuple[Tensor, ...],
+    step: int,
+    rounding_seed: int = 0,
+    first_element: int = 0,
+) -> None:
     """Update ``parameter`` and ``moments`` in place with ``gradient``, all of one shape.
+
+    A parameter stored in bfloat16 or float8 is widened, updated in float32 and rounded stochastically.
 
     Args:
         update: rule and learning rate.
         parameter: the values to update; it must not require a gradient here.
-        gradient: used as scratch space; its values are lost.
-        moments: ``moment_count(update)`` tensors.
+        gradient: of ``compute_dtype(parameter.dtype)``, used as scratch space; its values are lost.
+        moments: ``moment_count(update)`` tensors of the gradient's dtype.
         step: number of this step, from 1.
+        rounding_seed: of the stochastic rounding.
+        first_element: number of the parameter's first value among the elements of the whole parameter.
     """
+    wide = parameter.to(gradient.dtype)
+    _apply_rule(update, wide, gradient, moments, step)
+    if wide.dtype is not parameter.dtype:
+        parameter.copy_(round_stochastically(wide, parameter.dtype, rounding_seed, step, first_element))
+
+
+def _apply_rule(update: Update, parameter: Tensor, gradient: Tensor, moments: tuple[Tensor, ...], step: int) -> None:
     if isinstance(update, SGD):
         if update.weight_decay:
             gradient.add_(parameter, alpha=update.weight_decay)

@@ -1,0 +1,151 @@
+"""One behavioural suite for all backends: weights stored in bfloat16 or float8, against float64 truth."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from fanin.kernels.drawing import mix_seed
+from fanin.kernels.reference import ReferenceBackend
+from fanin.kernels.rounding import round_stochastically
+from fanin.kernels.spec import SGD, AdamW, Loss, Moments, Positives, Prune
+from fanin.kernels.updates import zero_moments
+from kernel_checks import SHAPES, assert_close, densify, random_input
+
+pytestmark = pytest.mark.usefixtures("poisoned_memory")
+
+BF16, FP8 = torch.bfloat16, torch.float8_e4m3fn
+FORMATS = pytest.mark.parametrize("dtype", [BF16, FP8], ids=["bf16", "fp8"])
+UPDATES = [SGD(0.3), SGD(0.3, weight_decay=0.1), SGD(0.2, momentum=0.9), AdamW(0.02, eps=1e-4, weight_decay=0.1)]
+SPACING = {BF16: 2**-8, FP8: 2**-4}  # at most, of neighbours, as a share of the number; half of it without a bit more
+
+
+@pytest.fixture(scope="module")
+def backend(backend):
+    if backend.name == "cpu":
+        pytest.skip("the compiled core reads float32 weights only")
+    return backend
+
+
+def _stored(layer, dtype, seed=3):
+    """The layer with its weights in a format, and its twin in float32 of the same weights."""
+    weight = layer.weight.to(dtype)
+    return replace(layer, weight=weight, rounding_seed=seed), replace(layer, weight=weight.float())
+
+
+def _codes(weight):
+    return weight.view(torch.uint16 if weight.dtype is BF16 else torch.uint8)
+
+
+@FORMATS
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_operations_read_the_weights_as_they_are(backend, make_layer, make_positives, columns_of, shape, dtype):
+    L, D, F, G, B = shape
+    layer, twin = _stored(make_layer(L, D, F, G, bias=L != 67), dtype)
+    x, grad = random_input(B, D), random_input(B, L, seed=2)
+    dense = densify(twin, columns_of(layer))
+    logits = backend.forward(layer, x)
+    assert logits.dtype == torch.float32
+    assert_close(logits, x.double() @ dense.T + (0 if layer.bias is None else layer.bias))
+    assert_close(backend.grad_input(layer, grad), grad.double() @ dense)
+    assert backend.grad_weight(layer, grad, x).dtype == torch.float32
+    assert torch.equal(backend.grad_weight(layer, grad, x), backend.grad_weight(twin, grad, x))
+    exclude = make_positives(B, L)
+    for found, expected in zip(
+        backend.topk(layer, x, min(L, 5), exclude), backend.topk(twin, x, min(L, 5), exclude), strict=True
+    ):
+        assert torch.equal(found, expected)
+
+
+@FORMATS
+@pytest.mark.parametrize("loss", list(Loss))
+@pytest.mark.parametrize("update", UPDATES, ids=str)
+@pytest.mark.parametrize("shape", [shape for shape in SHAPES if shape[1] < 1000], ids=str)
+def test_a_step_is_that_of_float32_and_then_rounds(
+    backend, make_layer, make_positives, columns_of, train_densely, shape, update, loss, dtype
+):
+    L, D, F, G, B = shape
+    layer, twin = _stored(make_layer(L, D, F, G, bias=L != 67), dtype)
+    batches = [(random_input(B, D), make_positives(B, L))]
+    truth = train_densely(twin.weight, columns_of(layer), twin.bias, D, batches, loss, update)
+    moments = zero_moments(update, layer.weight, layer.bias)
+    value, dx, _ = backend.train_step(
+        layer, moments, *batches[0], loss=loss, update=update, step=1, scale=1 / B, chunk_size=40
+    )
+    assert value == pytest.approx(truth.losses[0], rel=1e-6)
+    assert_close(dx, truth.input_gradients[0], 5e-6)
+    if layer.bias is not None:
+        assert_close(layer.bias, truth.bias, 5e-6)
+    for state, expected in zip(moments.weight, truth.moments[0], strict=True):
+        assert state.dtype == torch.float32
+        assert_close(state, expected, 5e-6)
+    # What is stored is the true weight rounded with the described bits: but for the few where the float32 and the
+    # float64 weight lie on two sides of the bits' threshold.
+    assert layer.weight.dtype == dtype
+    expected = round_stochastically(truth.weight.float(), dtype, layer.rounding_seed, 1)
+    same = _codes(layer.weight) == _codes(expected)
+    assert (~same).sum() <= 2 + 0.001 * same.numel()
+    gap = (layer.weight.double() - expected.double()).abs()[~same]
+    assert (gap <= 2 * SPACING[dtype] * truth.weight.abs()[~same] + 2**-9 + 1e-9).all()
+
+
+@FORMATS
+@pytest.mark.parametrize("G", [1, 3])
+def test_rounding_is_bit_for_bit_the_described_one(backend, make_layer, dtype, G):
+    """Weight decay alone makes float32 weights that are the same on every backend."""
+    layer, twin = _stored(make_layer(1000, 40, 17, G), dtype, seed=mix_seed(8, 1))
+    nothing, x, update = Positives(torch.zeros(3).long(), torch.zeros(0).long()), torch.zeros(2, 40), SGD(2**-6, 0, 0.5)
+    for step in (1, 2, 70_000):
+        exact = twin.weight - 2**-6 * (0.5 * twin.weight)  # no rounding: 4 to 8 bits times 127 / 128
+        backend.train_step(layer, Moments(), x, nothing, loss=Loss.BCE, update=update, step=step, scale=1.0)
+        expected = round_stochastically(exact, dtype, layer.rounding_seed, step)
+        assert torch.equal(layer.weight.float(), expected.float())  # zeros of either sign are equal
+        twin.weight.copy_(layer.weight)
+
+
+@FORMATS
+@pytest.mark.parametrize("loss", list(Loss))
+def test_results_do_not_depend_on_the_chunk(backend, make_layer, make_positives, loss, dtype):
+    batch, update, results = (random_input(9, 30), make_positives(9, 203)), SGD(0.5), []
+    for chunk_size in (1, 7, 64, 4096):
+        layer, _ = _stored(make_layer(203, 30, 11, 3), dtype)
+        backend.train_step(
+            layer, Moments(), *batch, loss=loss, update=update, step=4, scale=1 / 9, chunk_size=chunk_size
+        )
+        results.append(_codes(layer.weight))
+    for result in results[1:]:
+        assert (result != results[0]).sum() <= 2
+
+
+@FORMATS
+@pytest.mark.parametrize("G", [1, 4])
+@pytest.mark.parametrize("threshold", [None, 0.1])
+def test_rewiring_scores_and_zeroes_stored_weights(backend, make_layer, dtype, G, threshold):
+    layer, twin = _stored(make_layer(45, 40, 9, G), dtype)
+    before = layer.index.clone()
+    twin = replace(twin, index=before.clone())
+    moments, prune = zero_moments(AdamW(0.1), layer.weight, layer.bias), Prune(0.4, threshold)
+    for moment in moments.weight:
+        moment.fill_(1)
+    replaced = backend.rewire(layer, moments, prune, 5)
+    assert torch.equal(replaced, ReferenceBackend().rewire(twin, Moments(), prune, 5))
+    assert replaced.any()
+    assert torch.equal(layer.index, twin.index)
+    assert torch.equal(layer.weight.float(), twin.weight)
+    regrown = (layer.index != before).repeat_interleave(G, dim=0)[:45]
+    for moment in moments.weight:
+        assert torch.equal(moment == 0, regrown)
+
+
+@FORMATS
+def test_small_steps_are_not_lost(backend, make_layer, dtype):
+    """Steps far below the spacing add up: rounding to the nearest would leave every weight where it was."""
+    layer, _ = _stored(make_layer(3000, 8, 4), dtype)
+    layer.weight.fill_(0.5)
+    nothing, x, decay = Positives(torch.zeros(2).long(), torch.zeros(0).long()), torch.zeros(1, 8), SGD(0.001, 0, 1.0)
+    for step in range(1, 101):
+        backend.train_step(layer, Moments(), x, nothing, loss=Loss.BCE, update=decay, step=step, scale=1.0)
+    expected = 0.5 * 0.999**100
+    spread = layer.weight.float().std().item()
+    assert layer.weight.float().mean().item() == pytest.approx(expected, abs=5 * spread / 12_000**0.5)
+    assert spread > 0
