@@ -9,6 +9,7 @@ import torch
 
 from fanin.classifier.bottleneck import BottleneckLinear
 from fanin.classifier.dense import DenseLinear
+from fanin.classifier.dense_autograd import AutogradDenseLinear
 from fanin.classifier.head_tail import HeadTailLinear
 from fanin.classifier.masked import MaskedLinear
 from fanin.classifier.sparse import SparseLinear
@@ -26,6 +27,7 @@ PLAIN = {
     "no bias": lambda **options: SparseLinear(D, L, 5, bias=False, **options),
     "dense": lambda **options: DenseLinear(D, L, chunk_size=32, **options),
     "dense no bias": lambda **options: DenseLinear(D, L, bias=False, **options),
+    "dense by autograd": lambda **options: AutogradDenseLinear(D, L, **options),
     "masked": lambda **options: MaskedLinear(D, L, 5, chunk_size=32, **options),
 }
 # Composed ones have suites of their own for the values of a step: test_bottleneck.py, test_head_tail.py.

@@ -20,6 +20,7 @@ from fanin.training.progress import Silent
 
 KINDS = {
     "static": ["classifier.fan_in=16"],
+    "dense-autograd": [],
     "bottleneck": ["classifier.width=16"],
     "head-tail": ["classifier.fan_in=16", "classifier.head_share=0.2", "classifier.rewiring.interval=10"],
     "masked": ["classifier.fan_in=16", "classifier.rewiring.interval=10"],
@@ -60,7 +61,7 @@ def test_sizes_that_a_description_promises_are_not_allocated(setting, run, tmp_p
 def test_it_is_rewired_on_schedule_if_its_recipe_says_so(run):
     name, result, folder = run
     reports = _events(folder, "rewire")
-    if name in ("static", "bottleneck"):
+    if name in ("static", "dense-autograd", "bottleneck"):
         assert not reports
         return
     assert [line["step"] for line in reports] == list(range(10, int(0.66 * 12 * 18) + 1, 10))
@@ -74,6 +75,7 @@ def test_the_bytes_are_those_of_the_kind(run):
     name, result, _ = run
     expected = {
         "static": 40 * 16 * (4 + 2) + 40 * 4,
+        "dense-autograd": 40 * 32 * 4 + 40 * 4,
         "bottleneck": 4 * (32 * 16 + 16 * 40) + 40 * 4,
         "head-tail": 4 * 8 * 32 + 32 * 16 * (4 + 2) + 40 * 4 + 40 * 4,
         "masked": 40 * 16 * (4 + 4) + 8 * 41 + 40 * 4,

@@ -96,7 +96,7 @@ def test_updates_are_built_with_the_step_s_learning_rate():
         (["classifier.rewiring.fration=0.1"], "did you mean 'fraction'?"),
         (["training.epochs=many"], "training.epochs"),
         (["training.epochs=0"], "training.epochs"),
-        (["classifier.kind=narrow"], "'sparse', 'dense', 'bottleneck', 'head_tail', 'masked'"),
+        (["classifier.kind=narrow"], "'sparse', 'dense', 'dense_autograd', 'bottleneck', 'head_tail', 'masked'"),
         (["classifier={kind: bottleneck, width: 999}"], "classifier.width is 999 and encoder.out_features only 512"),
         (["classifier={kind: masked, fan_in: 999}"], "classifier.fan_in is 999 and encoder.out_features only 512"),
         (["classifier={kind: masked, rewiring: {grow: gradient}}"], "unknown setting 'classifier.rewiring.grow'"),

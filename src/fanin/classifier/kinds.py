@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from fanin.classifier.bottleneck import BottleneckLinear
 from fanin.classifier.dense import DenseLinear
+from fanin.classifier.dense_autograd import AutogradDenseLinear
 from fanin.classifier.head_tail import HeadTailLinear
 from fanin.classifier.masked import MaskedLinear
 from fanin.classifier.sparse import SparseLinear
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 CLASSIFIERS: Mapping[str, Callable[..., Classifier]] = {
     "sparse": SparseLinear,
     "dense": DenseLinear,
+    "dense_autograd": AutogradDenseLinear,
     "bottleneck": BottleneckLinear,
     "head_tail": HeadTailLinear,
     "masked": MaskedLinear,
@@ -28,6 +30,7 @@ _FIXED_FAN_IN = _EVERY | {"fan_in", "group_size", "cluster_size", "cluster_input
 SETTINGS: Mapping[str, frozenset[str]] = {
     "sparse": frozenset(_FIXED_FAN_IN | {"ordered"}),
     "dense": frozenset(_EVERY),
+    "dense_autograd": frozenset(_EVERY),
     "bottleneck": frozenset(_EVERY | {"width"}),
     "head_tail": frozenset(_FIXED_FAN_IN | {"head_labels", "head_inputs"}),
     "masked": frozenset(_EVERY | {"fan_in"}),

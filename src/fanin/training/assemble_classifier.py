@@ -9,6 +9,7 @@ import torch
 
 from fanin.classifier.bottleneck import BottleneckLinear
 from fanin.classifier.dense import DenseLinear
+from fanin.classifier.dense_autograd import AutogradDenseLinear
 from fanin.classifier.head_tail import HeadTailLinear
 from fanin.classifier.masked import MaskedLinear
 from fanin.classifier.sparse import SparseLinear
@@ -17,6 +18,7 @@ from fanin.kernels.spec import Loss
 from fanin.labels.frequency import most_frequent
 from fanin.labels.prior import log_odds
 from fanin.training.classifier_recipe import (
+    AutogradDenseSection,
     BottleneckSection,
     DenseSection,
     FixedFanInSection,
@@ -124,6 +126,8 @@ def _build(section: AnyClassifierSection, encoder: Encoder, L: int, seed: int, o
             return MaskedLinear(D, L, section.fan_in, seed=seed, initial_scale=scale)
         case DenseSection():
             return DenseLinear(D, L, seed=seed, initial_scale=scale)
+        case AutogradDenseSection():
+            return AutogradDenseLinear(D, L, seed=seed, initial_scale=scale)
 
 
 def _build_fixed_fan_in(

@@ -89,6 +89,15 @@ class DenseSection(ClassifierSection):
     kind: Literal["dense"] = "dense"
 
 
+class AutogradDenseSection(ClassifierSection):
+    """The dense layer as one would write it (:class:`fanin.classifier.dense_autograd.AutogradDenseLinear`), a baseline.
+
+    The results are the dense layer's; a step takes far more memory.
+    """
+
+    kind: Literal["dense_autograd"] = "dense_autograd"
+
+
 class BottleneckSection(ClassifierSection):
     """A dense layer behind a narrow projection (:class:`fanin.classifier.bottleneck.BottleneckLinear`), a baseline.
 
@@ -120,6 +129,7 @@ def _classifier_kind(value: Any) -> Any:
 AnyClassifierSection = Annotated[
     Annotated[SparseSection, Tag("sparse")]
     | Annotated[DenseSection, Tag("dense")]
+    | Annotated[AutogradDenseSection, Tag("dense_autograd")]
     | Annotated[BottleneckSection, Tag("bottleneck")]
     | Annotated[HeadTailSection, Tag("head_tail")]
     | Annotated[MaskedSection, Tag("masked")],
