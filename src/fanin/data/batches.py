@@ -129,9 +129,18 @@ def gather_rows(
     rows: NDArray[np.int64],
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """The values of some rows of a CSR and their (B + 1,) offsets."""
+    places, out_indptr = row_places(indptr, rows)
+    return values[places].astype(np.int64), out_indptr
+
+
+def row_places(indptr: NDArray[np.int64], rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Where the values of some rows of a CSR stand, one row after the other, and their (B + 1,) offsets.
+
+    >>> row_places(np.array([0, 2, 2, 5]), np.array([2, 0]))
+    (array([2, 3, 4, 0, 1]), array([0, 3, 5]))
+    """
     begin = indptr[rows]
     length = indptr[rows + 1] - begin
     out_indptr = np.zeros(len(rows) + 1, dtype=np.int64)
     np.cumsum(length, out=out_indptr[1:])
-    places = np.arange(out_indptr[-1]) + np.repeat(begin - out_indptr[:-1], length)
-    return values[places].astype(np.int64), out_indptr
+    return np.arange(out_indptr[-1]) + np.repeat(begin - out_indptr[:-1], length), out_indptr

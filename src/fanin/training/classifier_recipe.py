@@ -8,7 +8,7 @@ from pydantic import Discriminator, Field, Tag
 
 from fanin.kernels.spec import Loss
 from fanin.training.optimizer_recipe import ScheduleSection, UpdateSection
-from fanin.training.recipe_section import Count, CountOrZero, NotNegative, Positive, Section
+from fanin.training.recipe_section import Count, CountOrZero, NotNegative, Positive, Section, Share
 from fanin.training.rewiring_recipe import RewiringScheduleSection, RewiringSection
 
 
@@ -51,6 +51,8 @@ class FixedFanInSection(ClassifierSection):
             in the untrained encoder's space (:mod:`fanin.training.warm_start`); or "tokens": the lexical features that
             mark a label's texts (:mod:`fanin.training.token_start`).
         start_gain: what a label's own texts score above the average text at such a start.
+        own_text_margin: share of what a text itself has brought to its labels' start from tokens that it has to score
+            on top in training (:mod:`fanin.training.own_text_margins`).
         rewiring: how it is rewired, or null. Regrown connections read learned features.
     """
 
@@ -60,6 +62,7 @@ class FixedFanInSection(ClassifierSection):
     related_labels: bool = True
     start: Literal["random", "centroids", "tokens"] = "random"
     start_gain: Positive = 6.0
+    own_text_margin: Share = 0.0
     rewiring: RewiringSection | None = RewiringSection()
 
 

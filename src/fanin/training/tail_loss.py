@@ -1,4 +1,4 @@
-"""The recipe's tail-aware loss: a batch's positives with what their labels' frequency adds to them."""
+"""A batch's positives with what the recipe adds to them: by their labels' frequency, and by their own texts."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from fanin.data.batches import Batch
     from fanin.training.classifier_recipe import AnyClassifierSection
+    from fanin.training.own_text_margins import OwnTextMargins
     from fanin.training.recipe import EvaluationSection
 
 
@@ -26,6 +27,7 @@ class TailLoss:
         evaluation: holds the A and B of the propensity model.
         train_counts: (L,) training points of each label.
         train_points: N.
+        own_text: margins of the single pairs, if the recipe has them.
     """
 
     def __init__(
@@ -34,7 +36,9 @@ class TailLoss:
         evaluation: EvaluationSection,
         train_counts: NDArray[np.int64],
         train_points: int,
+        own_text: OwnTextMargins | None = None,
     ) -> None:
+        self._own_text = own_text
         self._weights = self._margins = None  # (L,) float32
         match section.tail:
             case "propensity":
@@ -47,9 +51,9 @@ class TailLoss:
     def positives(self, batch: Batch) -> Positives:
         """The batch's positives."""
         indices = torch.from_numpy(batch.indices)
-        return Positives(
-            torch.from_numpy(batch.indptr),
-            indices,
-            None if self._weights is None else self._weights[indices],
-            None if self._margins is None else self._margins[indices],
-        )
+        margins = None if self._margins is None else self._margins[indices]
+        if self._own_text is not None:
+            own = self._own_text.of(batch)
+            margins = own if margins is None else margins + own
+        weights = None if self._weights is None else self._weights[indices]
+        return Positives(torch.from_numpy(batch.indptr), indices, weights, margins)

@@ -26,6 +26,7 @@ from fanin.training.assemble_classifier import build_classifier, build_label_ord
 from fanin.training.assemble_rewiring import build_rewiring
 from fanin.training.classifier_recipe import FixedFanInSection
 from fanin.training.objectives import Objectives
+from fanin.training.own_text_margins import build_own_text_margins
 from fanin.training.process_memory import peak_bytes
 from fanin.training.scoring import score_split
 from fanin.training.tail_loss import TailLoss
@@ -93,7 +94,8 @@ class Trainer:
         self._objectives = Objectives(
             self._classifier, recipe.classifier, self._total_steps, auxiliary, recipe.auxiliary
         )
-        self._tail = TailLoss(recipe.classifier, recipe.evaluation, counts, points)
+        own_text = build_own_text_margins(recipe.classifier, data, base_encoder(self._encoder))
+        self._tail = TailLoss(recipe.classifier, recipe.evaluation, counts, points, own_text)
         self._rewiring = build_rewiring(
             recipe.classifier, self._classifier, self._total_steps, seed, self._encoder.learned_features
         )
