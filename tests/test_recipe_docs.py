@@ -26,6 +26,8 @@ SECTION_OF_HEADING = {
     "intermediate": remedies_recipe.IntermediateSection,
     "classifier": classifier_recipe.ClassifierSection,
     "classifier of kind sparse or head_tail": classifier_recipe.FixedFanInSection,
+    "classifier of kind sparse": classifier_recipe.SparseSection,
+    "classifier.fan_in_by_frequency": classifier_recipe.FrequencyBandSection,
     "classifier of kind head_tail": classifier_recipe.HeadTailSection,
     "classifier of kind bottleneck": classifier_recipe.BottleneckSection,
     "classifier of kind masked": classifier_recipe.MaskedSection,
@@ -107,7 +109,7 @@ def test_no_section_is_left_out():
 def test_kinds_are_named():
     page = PAGE.read_text(encoding="utf-8")
     kinds = [field.default for s in reachable(recipe.Recipe) for field in s.model_fields.values() if is_tag(field)]
-    assert len(kinds) == 8
+    assert len(kinds) == 9
     assert [kind for kind in kinds if f"`{kind}`" not in page] == []
 
 

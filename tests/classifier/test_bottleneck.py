@@ -74,7 +74,7 @@ def test_sizes():
     layer = BottleneckLinear(D, L, F)
     assert layer.connections == D * F + F * L
     assert layer.nbytes() == {"projection": 4 * D * F, "output.weight": 4 * F * L, "output.bias": 4 * L}
-    assert layer.sparse_part() is None
+    assert layer.sparse_parts() == ()
 
 
 @pytest.mark.parametrize("width", [0, D + 1])

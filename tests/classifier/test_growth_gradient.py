@@ -70,24 +70,24 @@ def test_scores_are_the_dense_gradient(backend_name, make_positives, settings, l
     monkeypatch.setattr(group_scores_module, "BLOCK_VALUES", block)
     layer = a_layer(backend_name, **settings)
     kept, inputs = batches(make_positives, 3), 10
-    measure = GradientScores(layer, loss, inputs, batches=3, group_score=how)
+    measure = GradientScores([layer], loss, inputs, batches=3, group_score=how)
     for x, positives in kept:
         measure.observe(x, positives, 0)
     truth = by_set(dense_gradient(layer, kept, loss)[:, :inputs].abs(), layer.group_size, how)
     sets = torch.arange(len(layer.index))
-    torch.testing.assert_close(measure.scores(sets), truth.float(), rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close(measure.scores(sets[::2]), truth[::2].float(), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(measure.scores(0, sets), truth.float(), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(measure.scores(0, sets[::2]), truth[::2].float(), rtol=1e-4, atol=1e-4)
 
 
 def test_only_the_last_batches_before_a_rewiring_count(make_positives):
     layer, sets = a_layer("reference"), torch.arange(L)
     kept = batches(make_positives, 6)
-    measure = GradientScores(layer, Loss.BCE, D, batches=2)
-    assert not measure.scores(sets).any()
+    measure = GradientScores([layer], Loss.BCE, D, batches=2)
+    assert not measure.scores(0, sets).any()
     for ahead, (x, positives) in zip((5, 4, 3, 2, 1, 0), kept, strict=True):
         measure.observe(x, positives, ahead)
     truth = dense_gradient(layer, kept[-2:], Loss.BCE).abs()
-    torch.testing.assert_close(measure.scores(sets), truth.float(), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(measure.scores(0, sets), truth.float(), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("settings", [{}, {"cluster_size": 4, "cluster_inputs": 5}], ids=str)
@@ -97,27 +97,27 @@ def test_x_by_its_active_columns_is_the_same(backend_name, make_positives, colum
     ((values, positives),) = batches(make_positives, 1)
     active = ActiveInputs(values[:, : len(columns)], torch.tensor(columns, dtype=torch.int64), D)
     for inputs in (5, D):
-        found, truth = GradientScores(layer, Loss.BCE, inputs), GradientScores(layer, Loss.BCE, inputs)
+        found, truth = GradientScores([layer], Loss.BCE, inputs), GradientScores([layer], Loss.BCE, inputs)
         found.observe(active, positives, 0)
         truth.observe(active.dense(), positives, 0)
         assert torch.equal(first_inputs(active, inputs), active.dense()[:, :inputs])
-        torch.testing.assert_close(found.scores(sets), truth.scores(sets), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(found.scores(0, sets), truth.scores(0, sets), rtol=1e-4, atol=1e-5)
 
 
 def test_x_in_training_is_kept_without_its_graph(make_positives):
     layer = a_layer("reference")
-    measure = GradientScores(layer, Loss.BCE, D)
+    measure = GradientScores([layer], Loss.BCE, D)
     x = torch.randn(B, D, requires_grad=True)
     measure.observe(x * 2, make_positives(B, L), 0)
     measure.observe(ActiveInputs(x * 2, torch.arange(D), D), make_positives(B, L), 0)
-    assert not measure.scores(torch.arange(L)).requires_grad
+    assert not measure.scores(0, torch.arange(L)).requires_grad
 
 
 def test_a_batch_without_positives(backend_name):
     layer = a_layer(backend_name)
-    measure = GradientScores(layer, Loss.BCE, D)
+    measure = GradientScores([layer], Loss.BCE, D)
     x = torch.randn(B, D, generator=torch.Generator().manual_seed(0))
     none = Positives(torch.zeros(B + 1, dtype=torch.int64), torch.zeros(0, dtype=torch.int64))
     measure.observe(x, none, 0)
     truth = dense_gradient(layer, [(x, none)], Loss.BCE).abs()
-    torch.testing.assert_close(measure.scores(torch.arange(L)), truth.float(), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(measure.scores(0, torch.arange(L)), truth.float(), rtol=1e-4, atol=1e-4)

@@ -7,6 +7,7 @@ import math
 import pytest
 import torch
 
+from fanin.classifier.banded import BandedLinear
 from fanin.classifier.bottleneck import BottleneckLinear
 from fanin.classifier.dense import DenseLinear
 from fanin.classifier.dense_autograd import AutogradDenseLinear
@@ -30,12 +31,15 @@ PLAIN = {
     "dense by autograd": lambda **options: AutogradDenseLinear(D, L, **options),
     "masked": lambda **options: MaskedLinear(D, L, 5, chunk_size=32, **options),
 }
-# Composed ones have suites of their own for the values of a step: test_bottleneck.py, test_head_tail.py.
+# Composed ones have suites of their own for the values of a step: test_bottleneck.py, test_label_bands.py.
 KINDS = PLAIN | {
     "bottleneck": lambda **options: BottleneckLinear(D, L, 5, chunk_size=32, **options),
     "bottleneck no bias": lambda **options: BottleneckLinear(D, L, 5, bias=False, **options),
     "head/tail": lambda **options: HeadTailLinear(D, L, 5, head_labels=11, **options),
     "head/tail, shared": lambda **options: HeadTailLinear(D, L, 5, 3, head_labels=7, cluster_size=8, **options),
+    "banded": lambda **options: BandedLinear(D, L, [(1, D), (11, 9), (L - 12, 5)], **options),
+    "banded, shared": lambda **options: BandedLinear(D, L, [(9, 7), (L - 9, 5)], 3, cluster_size=8, **options),
+    "banded no bias": lambda **options: BandedLinear(D, L, [(9, 7), (L - 9, 5)], bias=False, **options),
     "head/tail no bias": lambda **options: HeadTailLinear(D, L, 5, head_labels=11, bias=False, **options),
 }
 UPDATES = [SGD(0.3, weight_decay=0.1), SGD(0.2, 0.9, 0.1), AdamW(0.02, eps=1e-4, weight_decay=0.1)]
@@ -413,6 +417,7 @@ def test_a_foreign_optimizer_state_is_refused(make, make_positives):
         DenseLinear,
         lambda i, o: BottleneckLinear(i, o, 1),
         lambda i, o: HeadTailLinear(i, o, 1, head_labels=1),
+        lambda i, o: BandedLinear(i, o, [(o, 1)]),
         lambda i, o: MaskedLinear(i, o, 1),
     ],
 )

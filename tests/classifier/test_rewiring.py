@@ -1,8 +1,11 @@
 """Whole rewirings: what the schedule says is done, reported, and nothing else changes."""
 
+import copy
+
 import pytest
 import torch
 
+from fanin.classifier.banded import BandedLinear
 from fanin.classifier.growth import Growth
 from fanin.classifier.growth_gradient import GradientScores
 from fanin.classifier.growth_separating import SeparatingScores
@@ -18,7 +21,7 @@ def test_the_report_counts_what_changed(backend_name):
     layer = SparseLinear(30, 100, 10, 4, backend=backend_name)
     before = layer.index.to(torch.int64)
     schedule = RewiringSchedule(interval=10, fraction=0.3, total_steps=100, decay="none")
-    rewiring = Rewiring(layer.sparse_part(), schedule, seed=1)
+    rewiring = Rewiring(layer.sparse_parts(), schedule, seed=1)
     assert rewiring.rewire(9) is None
     assert torch.equal(layer.index.to(torch.int64), before)
     report = rewiring.rewire(10)
@@ -42,7 +45,7 @@ def test_the_report_of_a_threshold(backend_name):
         layer.weight.fill_(1.0)
         layer.weight[3, :2], layer.weight[7, :6] = 0.01, -0.02
     schedule = RewiringSchedule(interval=1, fraction=0.4, total_steps=10, threshold=0.05, decay="none")
-    report = Rewiring(layer.sparse_part(), schedule, seed=1).rewire(1)
+    report = Rewiring(layer.sparse_parts(), schedule, seed=1).rewire(1)
     assert (report.replaced, report.sets_changed, report.threshold) == (2 + 4, 2, 0.05)
     assert not layer.weight[3, :2].any()
     assert layer.weight[7].tolist() == pytest.approx([0] * 4 + [-0.02] * 2 + [1] * 4)
@@ -53,7 +56,7 @@ def test_steps_and_seeds_draw_from_streams_of_their_own():
 
     def rewired(step, seed):
         layer = SparseLinear(200, 30, 10)
-        Rewiring(layer.sparse_part(), schedule, seed).rewire(step)
+        Rewiring(layer.sparse_parts(), schedule, seed).rewire(step)
         return layer.index.to(torch.int64)
 
     assert torch.equal(rewired(3, 7), rewired(3, 7))
@@ -100,16 +103,18 @@ def test_an_untrained_layer_can_be_rewired_and_keeps_learning(backend_name, make
     assert losses[-1] < losses[0] / 3
 
 
-def watching(layer, mode, inputs, pruning=None, **settings):
+def watching(layer, mode, inputs, pruning=None, parts=None, **settings):
     """A rewiring at every fifth step, of half the connections."""
+    parts = parts or layer.sparse_parts()
+    layers = [part.layer for part in parts]
     measures = {
-        "gradient": GradientScores(layer, Loss.BCE, inputs, 2, settings.get("group_score", "mean")),
-        "separating": SeparatingScores(layer, inputs, 100, settings.get("group_score", "mean")),
+        "gradient": GradientScores(layers, Loss.BCE, inputs, 2, settings.get("group_score", "mean")),
+        "separating": SeparatingScores(layers, inputs, 100, settings.get("group_score", "mean")),
     }
     shares = {mode: 1.0} if isinstance(mode, str) else mode
     growth = Growth(inputs, shares, {name: measures[name] for name in shares if name != "random"})
     schedule = RewiringSchedule(interval=5, fraction=0.5, total_steps=1000, stop_share=1.0, decay="none")
-    return Rewiring(layer.sparse_part(), schedule, 1, pruning, growth)
+    return Rewiring(parts, schedule, 1, pruning, growth)
 
 
 MODES = ["random", "gradient", "separating", {"random": 0.5, "gradient": 0.25, "separating": 0.25}]
@@ -157,7 +162,7 @@ def test_block_by_block_is_what_the_backend_does(monkeypatch, G, inputs):
     found = []
     for forced in (False, True):
         layer = SparseLinear(20, 40, 6, G, backend="reference")
-        rewiring = Rewiring(layer.sparse_part(), schedule, 1, growth=Growth(inputs))
+        rewiring = Rewiring(layer.sparse_parts(), schedule, 1, growth=Growth(inputs))
         if forced:
             monkeypatch.setattr(SparseLinear, "rewire", None)
             monkeypatch.setattr(Pruning, "__eq__", lambda *_: False)
@@ -193,10 +198,10 @@ def test_labels_that_another_part_serves_are_left_out():
     """Of a classifier in two parts: labels 1, 4 and 6 of eight are here, in another order."""
     layer, D = SparseLinear(5, 3, 2), 5
     rewiring = Rewiring(
-        SparsePart(layer, torch.tensor([6, 1, 4])),
+        [SparsePart(layer, torch.tensor([6, 1, 4]))],
         RewiringSchedule(interval=1, fraction=0.5, total_steps=10, stop_share=1.0, decay="none"),
         seed=0,
-        growth=Growth(D, {"separating": 1.0}, {"separating": SeparatingScores(layer, D)}),
+        growth=Growth(D, {"separating": 1.0}, {"separating": SeparatingScores([layer], D)}),
     )
     layer.index = torch.tensor([[3, 4]] * 3).to(torch.uint16)
     # Texts of labels 6, 1 and 4 are marked by inputs 0, 1 and 2; the rest has labels of the other part.
@@ -204,6 +209,38 @@ def test_labels_that_another_part_serves_are_left_out():
     rewiring.observe(1, torch.eye(5), positives)
     assert rewiring.rewire(1).grown == {"separating": 3}
     assert [set(row) & {0, 1, 2} for row in layer.index.tolist()] == [{0}, {1}, {2}]
+
+
+@pytest.mark.parametrize("mode", MODES, ids=str)
+def test_several_parts_are_rewired_as_one(mode, make_positives):
+    """Each part as if it were alone with what the others leave of the positives, but for the random draws."""
+    D, L = 20, 40
+    layer = BandedLinear(D, L, [(3, 12), (9, 8), (28, 4)], 2)
+    layer.order.assign(torch.randperm(L, generator=torch.Generator().manual_seed(1)))
+    x, positives = torch.randn(50, D, generator=torch.Generator().manual_seed(2)), make_positives(50, L)
+    twin = copy.deepcopy(layer)
+    rewiring = watching(layer, mode, D)
+    rewiring.observe(5, x, positives)
+    before = [part.layer.index.long() for part in layer.sparse_parts()]
+    report = rewiring.rewire(5)
+    changed = [part.layer.index.long() != old for part, old in zip(layer.sparse_parts(), before, strict=True)]
+    assert [int(change.sum()) for change in changed] == [2 * 6, 5 * 4, 14 * 2]
+    assert (report.replaced, report.sets_changed, report.share) == (60, 2 + 5 + 14, 0.5)
+    assert sum(report.grown.values()) == 60
+    for part, other in zip(layer.sparse_parts(), twin.sparse_parts(), strict=True):
+        alone = watching(other.layer, mode, D, parts=[other])
+        alone.observe(5, x, positives)
+        alone.rewire(5)
+        if mode in ("gradient", "separating"):
+            assert torch.equal(part.layer.index, other.layer.index)
+
+
+def test_parts_draw_from_streams_of_their_own():
+    layer = BandedLinear(200, 60, [(30, 10), (30, 10)])
+    layer.band1.load_state_dict(layer.band0.state_dict())
+    schedule = RewiringSchedule(interval=1, fraction=0.5, total_steps=100, decay="none")
+    Rewiring(layer.sparse_parts(), schedule, 7).rewire(3)
+    assert not (layer.band0.index.long() == layer.band1.index.long()).all(dim=1).any()
 
 
 @pytest.mark.parametrize("G", [1, 3])
@@ -246,10 +283,10 @@ def test_what_marks_a_label_is_found(mode):
 @pytest.mark.parametrize("measure", [GradientScores, SeparatingScores])
 def test_after_the_last_rewiring_nothing_is_kept(measure):
     layer = SparseLinear(16, 20, 4)
-    scores = measure(layer, Loss.BCE, 16) if measure is GradientScores else measure(layer, 16)
+    scores = measure([layer], Loss.BCE, 16) if measure is GradientScores else measure([layer], 16)
     schedule = RewiringSchedule(interval=2, fraction=0.5, total_steps=10, stop_share=0.5)  # after steps 2 and 4
     mode = "gradient" if measure is GradientScores else "separating"
-    rewiring = Rewiring(layer.sparse_part(), schedule, 1, growth=Growth(16, {mode: 1.0}, {mode: scores}))
+    rewiring = Rewiring(layer.sparse_parts(), schedule, 1, growth=Growth(16, {mode: 1.0}, {mode: scores}))
     x, positives = (
         torch.randn(20, 16, generator=torch.Generator().manual_seed(0)),
         Positives(torch.arange(21), torch.arange(20)),
@@ -257,5 +294,5 @@ def test_after_the_last_rewiring_nothing_is_kept(measure):
     known = []
     for step in range(1, 7):
         rewiring.observe(step, x, positives)
-        known.append(bool(scores.scores(torch.arange(20)).any()))
+        known.append(bool(scores.scores(0, torch.arange(20)).any()))
     assert known == [True] * 4 + [False] * 2

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from safetensors.torch import load_file
 
+from fanin.classifier.banded import BandedLinear
 from fanin.classifier.bottleneck import BottleneckLinear
 from fanin.classifier.dense import DenseLinear
 from fanin.classifier.head_tail import HeadTailLinear
@@ -104,6 +105,9 @@ def test_feature_use_and_parameters_of_the_other_kinds():
     expected[:15] += 6
     np.testing.assert_array_equal(feature_use(split), expected)
     assert parameter_count(split) == 6 * 15 + 24 * 5 + 30
+    banded = BandedLinear(20, 30, [(4, 9), (26, 5)], 4)
+    np.testing.assert_array_equal(feature_use(banded), feature_use(banded.band0) + feature_use(banded.band1))
+    assert parameter_count(banded) == 4 * 9 + 26 * 5 + 30
     masked = MaskedLinear(20, 30, 5)
     np.testing.assert_array_equal(feature_use(masked), feature_use(SparseLinear(20, 30, 5)))
     assert parameter_count(masked) == 30 * 5 + 30
@@ -113,6 +117,12 @@ def test_feature_use_and_parameters_of_the_other_kinds():
 @pytest.mark.parametrize(
     ("name", "settings", "words", "density"),
     [
+        (
+            "plain",
+            ["classifier.fan_in=8", "classifier.fan_in_by_frequency=[{share: 0.1, fan_in: 32}]"],
+            ("banded", "fan-in 32 of 4 labels, 8 of 36 labels", "group size 1"),
+            (4 + 36 / 4) / 40,
+        ),
         ("head-tail", ["classifier.fan_in=8"], ("head_tail", "2 of them dense", "fan-in 8"), (2 + 38 / 4) / 40),
         ("masked", ["classifier.fan_in=8"], ("masked", "fan-in 8 in the mean", "classifier as compressed rows"), 1 / 4),
         ("bottleneck", ["classifier.width=8"], ("bottleneck", "width 8"), (8 * 32 + 8 * 40) / (32 * 40)),
@@ -124,7 +134,7 @@ def test_the_other_kinds_are_shown(name, settings, words, density, planted, tiny
     assert (outcome.code, outcome.err) == (0, "")
     assert all(word in outcome.out for word in words)
     facts = json.loads(invoke("inspect", run.path, "--json").out)
-    assert facts["classifier"]["kind"] == name.replace("-", "_")
+    assert facts["classifier"]["kind"] == words[0]
     assert facts["density"] == pytest.approx(density)
     assert sum(facts["classifier_bytes"].values()) == result.metrics["classifier_bytes"]
 

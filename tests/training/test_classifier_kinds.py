@@ -2,23 +2,28 @@
 
 import json
 import shutil
+from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
 
+from fanin.classifier.banded import BandedLinear
 from fanin.classifier.head_tail import HeadTailLinear
 from fanin.classifier.masked import MaskedLinear
 from fanin.data.formats import open_dataset
 from fanin.errors import CheckpointError, ConfigError
 from fanin.model_files import load_model
 from fanin.training.assemble import build_encoder
-from fanin.training.assemble_classifier import build_classifier, build_label_order, head_count
+from fanin.training.assemble_classifier import build_classifier, build_label_order, fan_in_bands
 from fanin.training.classifier_recipe import HeadTailSection
 from fanin.training.preparation import prepare
 from fanin.training.progress import Silent
+from fanin.training.recipe_files import load_recipe
 
+BANDS = "classifier.fan_in_by_frequency=[{share: 0.05, fan_in: 32}, {share: 0.2, fan_in: 20}]"
 KINDS = {
+    "plain": ["classifier.fan_in=16", BANDS],
     "static": ["classifier.fan_in=16"],
     "dense-autograd": [],
     "bottleneck": ["classifier.width=16"],
@@ -74,6 +79,7 @@ def test_it_is_rewired_on_schedule_if_its_recipe_says_so(run):
 def test_the_bytes_are_those_of_the_kind(run):
     name, result, _ = run
     expected = {
+        "plain": (2 * 32 + 8 * 20 + 30 * 16) * (4 + 2) + 40 * 4 + 40 * 4,
         "static": 40 * 16 * (4 + 2) + 40 * 4,
         "dense-autograd": 40 * 32 * 4 + 40 * 4,
         "bottleneck": 4 * (32 * 16 + 16 * 40) + 40 * 4,
@@ -97,6 +103,21 @@ def test_the_head_holds_the_most_frequent_labels(planted, tiny_recipe, tmp_path)
     share = (counts + 0.1) / (len(data.train_rows) + 0.2)
     bias = classifier(torch.zeros(1, 32))[0].detach().numpy()
     np.testing.assert_allclose(bias, np.log(share / (1 - share)), rtol=1e-5)
+
+
+def test_bands_hold_labels_by_frequency_and_related_ones_together(planted, tiny_recipe, tmp_path):
+    recipe = tiny_recipe("plain", BANDS, "classifier.cluster_size=6")
+    data = prepare(open_dataset(planted), recipe, tmp_path)
+    encoder, counts = build_encoder(recipe.encoder, data, 0), data.train_counts()
+    order = build_label_order(recipe.classifier, data, encoder, 0, Silent())
+    classifier = build_classifier(recipe.classifier, encoder, counts, len(data.train_rows), 0, order)
+    assert isinstance(classifier, BandedLinear)
+    assert classifier.settings()["bands"] == [[2, 32], [8, 20], [30, 16]]
+    parts = [part.labels.numpy() for part in classifier.sparse_parts()]
+    assert sorted(np.concatenate(parts).tolist()) == list(range(40))
+    for part, behind in pairwise(parts):
+        assert counts[part].min() >= counts[behind].max()
+    assert [bool(np.all(np.diff(part) > 0)) for part in parts] == [True, False, False]  # two labels make no cluster
 
 
 def test_related_labels_are_grouped_behind_the_head(planted, tiny_recipe, tmp_path):
@@ -128,11 +149,37 @@ def test_a_split_with_everything_learns(planted, tiny_recipe, train):
     assert load_model(run.model).predict(texts, 3) == result.model.predict(texts, 3)
 
 
+def test_bands_with_everything_learn(planted, tiny_recipe, train):
+    recipe = tiny_recipe(
+        "plain",
+        BANDS,
+        "classifier.cluster_size=6",
+        "classifier.group_size=3",
+        "classifier.rewiring={interval: 10, grow: {random: 0.5, gradient: 0.25, separating: 0.25}, scope: layer}",
+        "encoder.lexical_features=60",
+        "classifier.start=tokens",
+    )
+    result, run = train(planted, recipe)
+    assert result.metrics["test"]["P@1"] > 0.9
+    assert _events(run, "start")
+    for mode in ("random", "gradient", "separating"):
+        assert any(line["grown"][mode] for line in _events(run, "rewire"))
+    texts = ["word3 word7 noise1", "", "noise2"]
+    assert load_model(run.model).predict(texts, 3) == result.model.predict(texts, 3)
+
+
+def test_too_few_labels_for_the_bands_are_said():
+    section = load_recipe("plain", [BANDS]).classifier
+    assert fan_in_bands(section, 3) == [1, 1, 1]
+    with pytest.raises(ConfigError, match=r"classifier\.fan_in_by_frequency needs .* 2 bands, .* the data has 2"):
+        fan_in_bands(section, 2)
+
+
 @pytest.mark.parametrize(("share", "labels", "expected"), [(0.05, 100, 5), (0.05, 3, 1), (0.99, 3, 2), (0.5, 2, 1)])
 def test_head_and_tail_have_a_label_each(share, labels, expected):
-    assert head_count(HeadTailSection(head_share=share), labels) == expected
+    assert fan_in_bands(HeadTailSection(head_share=share), labels) == [expected, labels - expected]
 
 
 def test_a_single_label_has_no_tail():
     with pytest.raises(ConfigError, match="needs a dense label and another; the data has 1"):
-        head_count(HeadTailSection(), 1)
+        fan_in_bands(HeadTailSection(), 1)

@@ -47,17 +47,17 @@ def prepared(request, topics, tmp_path_factory):
 
 def test_runs_hold_related_labels(prepared):
     data, encoder = prepared
-    order = related_order(data, encoder, OF_TOPIC, 3, np.arange(LABELS)).tolist()
+    order = related_order(data, encoder, OF_TOPIC, 3, [np.arange(LABELS)]).tolist()
     assert sorted(order) == list(range(LABELS))
     topics = np.array(order).reshape(TOPICS, OF_TOPIC) % TOPICS
     assert (topics[:, :, None] == topics[:, None, :]).mean() > 0.8  # 0.3 by chance
-    assert related_order(data, encoder, OF_TOPIC, 3, np.arange(LABELS)).tolist() == order
+    assert related_order(data, encoder, OF_TOPIC, 3, [np.arange(LABELS)]).tolist() == order
 
 
 def test_some_of_the_labels_alone(prepared):
     data, encoder = prepared
     some = np.arange(LABELS)[np.arange(LABELS) % TOPICS < 2]
-    order = related_order(data, encoder, OF_TOPIC, 3, some).tolist()
+    order = related_order(data, encoder, OF_TOPIC, 3, [some]).tolist()
     assert sorted(order) == some.tolist()
     topics = np.array(order).reshape(2, OF_TOPIC) % TOPICS
     assert (topics == topics[:, :1]).all()

@@ -105,6 +105,22 @@ def test_updates_are_built_with_the_step_s_learning_rate():
             ["encoder.lexical_features=0", "classifier={kind: head_tail, start: tokens}"],
             "set encoder.lexical_features above 0",
         ),
+        (
+            ["classifier.fan_in_by_frequency=[{share: 0.1, fan_in: 64}, {share: 0.1, fan_in: 999}]"],
+            "classifier.fan_in_by_frequency.1.fan_in is 999 and encoder.out_features only 512",
+        ),
+        (
+            ["classifier.fan_in_by_frequency=[{share: 0.4, fan_in: 64}, {share: 0.6, fan_in: 9}]"],
+            "classifier.fan_in_by_frequency: the shares add up to 1; they must leave some",
+        ),
+        (["classifier.fan_in_by_frequency=[{share: 0, fan_in: 64}]"], "classifier.fan_in_by_frequency.0.share"),
+        (["classifier.fan_in_by_frequency=[{share: .nan, fan_in: 64}]"], "classifier.fan_in_by_frequency.0.share"),
+        (["classifier.fan_in_by_frequency=[{share: 0.1}]"], "classifier.fan_in_by_frequency.0.fan_in"),
+        (
+            ["classifier.fan_in_by_frequency=[{share: 0.1, fanin: 64}]"],
+            "'classifier.fan_in_by_frequency.0.fanin' (did you mean 'fan_in'?)",
+        ),
+        (["classifier.fan_in_by_frequency={share: 0.1, fan_in: 64}"], "classifier.fan_in_by_frequency"),
         (["encoder.out_features=16", "classifier.fan_in=17"], "fan_in is 17 and encoder.out_features only 16"),
         (["encoder.lexical_features=0"], "above 0, or classifier.start to random or centroids"),
         (["encoder.kind=transformer"], "which an encoder of kind transformer has not; set it to random or centroids"),

@@ -30,7 +30,7 @@ def started(prepared, *, rows=None, **options):
     if layer.order is not None:
         layer.order.assign(torch.randperm(40, generator=torch.Generator().manual_seed(2)))
     split, rows = data.store.split("train"), data.train_rows if rows is None else rows
-    start_from_tokens(layer.sparse_part(), encoder, split, rows, GAIN, 9, Silent())
+    start_from_tokens(layer.sparse_parts(), encoder, split, rows, GAIN, 9, Silent())
     return layer
 
 
@@ -57,7 +57,7 @@ def test_labels_read_their_strongest_tokens(prepared, G, ordered):
     layer = started(prepared, group_size=G, ordered=ordered, cluster_size=5, initial_scale=1.0)
     check_index(layer.index, tuple(layer.index.shape), encoder.out_features)
     vectors = label_vectors(prepared, data.train_rows)
-    labels = layer.sparse_part().labels.tolist()
+    labels = layer.sparse_parts()[0].labels.tolist()
     for s, inputs in enumerate(layer.index.long().tolist()):
         members = labels[s * G : (s + 1) * G]
         energy = np.square(vectors[members]).sum(0)

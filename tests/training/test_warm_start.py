@@ -27,7 +27,7 @@ def test_chunks_do_not_matter(group_size, prepared):
     layers = [SparseLinear(32, 40, 8, group_size) for _ in range(3)]
     for layer, chunk in zip(layers, (1, 7, 1000), strict=True):
         start_from_centroids(
-            layer.sparse_part(), encoder, data.store.split("train"), data.train_rows, 6.0, Silent(), label_chunk=chunk
+            layer.sparse_parts(), encoder, data.store.split("train"), data.train_rows, 6.0, Silent(), label_chunk=chunk
         )
     for other in layers[1:]:
         assert torch.equal(layers[0].index, other.index)
@@ -44,7 +44,7 @@ def test_rows_that_are_not_trained_on_count_for_nothing(prepared):
     without = np.setdiff1d(np.arange(len(split)), of_positive[split.labels == 0])
     layer = SparseLinear(32, 40, 8, initial_scale=0.0)
     before = layer.index[0].tolist()
-    start_from_centroids(layer.sparse_part(), encoder, split, without, 6.0, Silent())
+    start_from_centroids(layer.sparse_parts(), encoder, split, without, 6.0, Silent())
     assert layer.index[0].tolist() == before
     assert not layer.weight[0].any()
     assert layer.weight[1].any()
@@ -58,7 +58,7 @@ def test_labels_in_another_order_get_their_own_centroids(group_size, prepared):
     ordered.order.assign(order)
     for layer in (plain, ordered):
         start_from_centroids(
-            layer.sparse_part(), encoder, data.store.split("train"), data.train_rows, 6.0, Silent(), label_chunk=7
+            layer.sparse_parts(), encoder, data.store.split("train"), data.train_rows, 6.0, Silent(), label_chunk=7
         )
     x = torch.randn(5, 32, generator=torch.Generator().manual_seed(2))  # with F = D the order changes no score
     torch.testing.assert_close(ordered(x) - ordered(0 * x), plain(x) - plain(0 * x), rtol=1e-4, atol=1e-4)
@@ -69,8 +69,8 @@ def test_the_tail_of_a_split_gets_what_its_labels_would_get_alone(prepared):
     alone, split = SparseLinear(32, 40, 8), HeadTailLinear(32, 40, 8, head_labels=5, initial_scale=0.0)
     split.order.assign(torch.cat([torch.arange(20, 25), torch.arange(20), torch.arange(25, 40)]))
     for layer in (alone, split):
-        start_from_centroids(layer.sparse_part(), encoder, data.store.split("train"), data.train_rows, 6.0, Silent())
-    tail = split.sparse_part()
+        start_from_centroids(layer.sparse_parts(), encoder, data.store.split("train"), data.train_rows, 6.0, Silent())
+    (tail,) = split.sparse_parts()
     torch.testing.assert_close(tail.layer.weight[:-1], alone.weight[tail.labels][:-1])  # the last label has no texts
     assert torch.equal(tail.layer.index[:-1].int(), alone.index.int()[tail.labels][:-1])
     assert not split.head.weight.any()

@@ -138,7 +138,7 @@ class BottleneckLinear(Classifier):
 
     def nbytes(self) -> dict[str, int]:
         """Bytes of projection, output weights and bias."""
-        return {"projection": self.projection.nbytes} | joined(output=self.output.nbytes())
+        return {"projection": self.projection.nbytes} | joined({"output": self.output.nbytes()})
 
     def settings(self) -> dict[str, Any]:
         """Constructor arguments that fix the shapes."""
@@ -152,7 +152,7 @@ class BottleneckLinear(Classifier):
     def optimizer_state(self) -> dict[str, Tensor]:
         """The update's state by name; see :meth:`Classifier.optimizer_state`."""
         projection = {str(i): tensor for i, tensor in enumerate(self._moments or ())}
-        return joined(projection=projection, output=self.output.optimizer_state())
+        return joined({"projection": projection, "output": self.output.optimizer_state()})
 
     def load_optimizer_state(self, state: Mapping[str, Tensor], steps: int) -> None:
         """Take up a state of :meth:`optimizer_state`; see :meth:`Classifier.load_optimizer_state`."""
@@ -164,10 +164,6 @@ class BottleneckLinear(Classifier):
         self.output.load_optimizer_state(output, steps)
         self._moments = tuple(own[name].to(self.projection).clone() for name in sorted(needed)) if steps else None
         self.steps = steps
-
-    def extra_repr(self) -> str:
-        """The settings, for print(module)."""
-        return ", ".join(f"{name}={value}" for name, value in self.settings().items())
 
     def _inputs(self, x: Tensor | ActiveInputs) -> tuple[Tensor, Tensor | None]:
         """What of x is read, and its columns where they are not all."""

@@ -119,10 +119,6 @@ class DenseLinear(WeightedClassifier):
         """Constructor arguments that fix the shapes."""
         return {"in_features": self.in_features, "out_features": self.out_features, "bias": self.bias is not None}
 
-    def extra_repr(self) -> str:
-        """The settings, for print(module)."""
-        return ", ".join(f"{name}={value}" for name, value in self.settings().items())
-
     def _update_weights(
         self, inside: slice, grad: Tensor, x: Tensor, update: Update, moments: tuple[Tensor, ...]
     ) -> None:

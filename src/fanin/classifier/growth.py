@@ -30,12 +30,12 @@ class InputScores(Protocol):
 
         Args:
             x: (B, D), or its active columns; kept, so it must not be changed afterwards.
-            positives: the batch's relevant labels, by place in the layer.
+            positives: the batch's relevant labels, by place; those of a layer follow on those of the layer before.
             ahead: steps until the next rewiring, 0 where it comes right after this batch.
         """
 
-    def scores(self, sets: Tensor) -> Tensor:
-        """Scores (s, inputs) of some sets (s,), ascending; 0 where nothing speaks for an input."""
+    def scores(self, layer: int, sets: Tensor) -> Tensor:
+        """Scores (s, inputs) of some sets (s,), ascending, of a layer; 0 where nothing speaks for an input."""
 
     def forget(self) -> None:
         """Give back the memory of what was observed; no rewiring comes any more."""
@@ -55,7 +55,7 @@ class Growth:
 
     >>> growth = Growth(inputs=6)
     >>> sets, used = torch.arange(2), torch.tensor([[0, 1, 2], [3, 4, 5]])
-    >>> new, grown = growth.choose(sets, used, torch.tensor([1, 2]), seed=0)
+    >>> new, grown = growth.choose(0, sets, used, torch.tensor([1, 2]), seed=0)
     >>> new.shape, grown
     (torch.Size([2, 2]), {'random': 3})
     """
@@ -91,14 +91,15 @@ class Growth:
         for measure in self._measures.values():
             measure.forget()
 
-    def choose(self, sets: Tensor, used: Tensor, count: Tensor, seed: int) -> tuple[Tensor, dict[str, int]]:
+    def choose(self, layer: int, sets: Tensor, used: Tensor, count: Tensor, seed: int) -> tuple[Tensor, dict[str, int]]:
         """New inputs for some index sets.
 
         Args:
+            layer: number of the layer that has them, from 0.
             sets: (s,) numbers of the sets, ascending; with the seed they key the random draws.
             used: (s, F) int64 inputs in use, the pruned ones included: none of them is chosen.
             count: (s,) how many to choose, at most what is unused of the first ``inputs``.
-            seed: a fresh one for every rewiring.
+            seed: a fresh one for every rewiring and layer.
 
         Returns:
             (s, max(count)) int64, row r filled in its first ``count[r]`` places, none twice; what stands behind has no
@@ -110,7 +111,7 @@ class Growth:
         grown: dict[str, int] = dict.fromkeys(self.modes, 0)
         taken, left = used, count
         for (mode, measure), quota in zip(self._measures.items(), quotas.T, strict=True):
-            new = self._best(measure, sets, taken, quota)
+            new = self._best(measure, layer, sets, taken, quota)
             found = (new != _NO_INPUT).sum(1)  # (s,)
             grown[mode] += int(found.sum())
             taken, left = torch.cat([taken, new], dim=1), left - found
@@ -124,12 +125,12 @@ class Growth:
         chosen_first = (new == _NO_INPUT).to(torch.uint8).argsort(dim=1, stable=True)
         return new.gather(1, chosen_first)[:, : int(count.max())], grown
 
-    def _best(self, measure: InputScores, sets: Tensor, taken: Tensor, quota: Tensor) -> Tensor:
+    def _best(self, measure: InputScores, layer: int, sets: Tensor, taken: Tensor, quota: Tensor) -> Tensor:
         """The unused inputs of highest score, (s, max(quota)), ``_NO_INPUT`` beyond a set's quota or a score of 0."""
         width = min(int(quota.max()), self.inputs)
         if not width:
             return taken[:, :0]
-        scores = measure.scores(sets).nan_to_num_(0.0)  # (s, inputs)
+        scores = measure.scores(layer, sets).nan_to_num_(0.0)  # (s, inputs)
         inside = taken < self.inputs
         scores[inside.nonzero(as_tuple=True)[0], taken[inside]] = 0
         best, chosen = scores.topk(width, dim=1)

@@ -15,6 +15,8 @@ from fanin.kernels.positives import sorted_by_label
 from fanin.kernels.spec import SparseWeights
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import Tensor
 
     from fanin.classifier.rewiring_modes import GroupScore
@@ -38,7 +40,7 @@ class GradientScores:
     Method: growth by gradient (Evci et al., RigL, ICML 2020), here over several batches.
 
     Args:
-        layer: what is rewired.
+        layers: what is rewired.
         loss: which loss.
         inputs: the first so many inputs are scored.
         batches: how many batches are kept.
@@ -46,9 +48,14 @@ class GradientScores:
     """
 
     def __init__(
-        self, layer: SparseLinear, loss: Loss, inputs: int, batches: int = 4, group_score: GroupScore = "mean"
+        self,
+        layers: Sequence[SparseLinear],
+        loss: Loss,
+        inputs: int,
+        batches: int = 4,
+        group_score: GroupScore = "mean",
     ) -> None:
-        self._layer, self._loss, self._inputs, self._group_score = layer, loss, inputs, group_score
+        self._layers, self._loss, self._inputs, self._group_score = layers, loss, inputs, group_score
         self._batches: deque[_Batch] = deque(maxlen=batches)
 
     def observe(self, x: Tensor | ActiveInputs, positives: Positives, ahead: int) -> None:
@@ -58,45 +65,51 @@ class GradientScores:
             self._batches.append(_Batch(x, sorted_by_label(positives)))
 
     @torch.no_grad()
-    def scores(self, sets: Tensor) -> Tensor:
+    def scores(self, layer: int, sets: Tensor) -> Tensor:
         """Scores (s, inputs); 0 without a batch."""
-        G, L = self._layer.group_size, self._layer.out_features
-        return group_scores(sets, G, L, self._inputs, self._group_score, self._gradients)
+        scored, before = self._layers[layer], sum(other.out_features for other in self._layers[:layer])
+
+        def gradients(places: Tensor) -> Tensor:
+            return self._gradients(scored, places, before)
+
+        G, L = scored.group_size, scored.out_features
+        return group_scores(sets, G, L, self._inputs, self._group_score, gradients)
 
     def forget(self) -> None:
         """Drop the kept batches."""
         self._batches.clear()
 
-    def _gradients(self, places: Tensor) -> Tensor:
-        """|gradient| (c, inputs) of the labels at some places (c,), ascending."""
-        gradients = self._layer.weight.new_zeros(len(places), self._inputs)
+    def _gradients(self, layer: SparseLinear, places: Tensor, before: int) -> Tensor:
+        """|gradient| (c, inputs) of the labels at some places (c,), ascending, behind those of the layers before."""
+        gradients = layer.weight.new_zeros(len(places), self._inputs)
         for batch in self._batches:
-            logits = self._logits(batch.x, places)  # (B, c)
-            column = torch.searchsorted(places, batch.pairs.labels).clamp_max(len(places) - 1)
-            here = places[column] == batch.pairs.labels
+            logits = _logits(layer, batch.x, places)  # (B, c)
+            own = batch.pairs.labels - before
+            column = torch.searchsorted(places, own).clamp_max(len(places) - 1)
+            here = places[column] == own
             loss_and_gradient_inplace(self._loss, logits, batch.pairs._replace(labels=column).at(here))
             gradients.addmm_(logits.T, first_inputs(batch.x, self._inputs))
         return gradients.abs_()
 
-    def _logits(self, x: Tensor | ActiveInputs, places: Tensor) -> Tensor:
-        """Logits (B, c) of the labels at some places."""
-        layer = self._layer
-        index = layer.index[places // layer.group_size]  # (c, F)
-        if not isinstance(x, ActiveInputs):
-            rows, width = x, layer.in_features
-        elif len(x.columns) + 1 < layer.fan_in:  # no layer reads more inputs than there are
-            rows, width = x.dense(), layer.in_features
-        else:
-            rows, index, width = x.padded(), x.narrowed(index), len(x.columns) + 1
-        bias = None if layer.bias is None else layer.bias.detach()[places]
-        backend = dispatch.choose(rows.device, rows.dtype, layer.backend).backend
-        logits = backend.forward(SparseWeights(layer.weight.detach()[places], index, bias, 1, width), rows.contiguous())
-        if layer.clusters is not None:
-            cluster = places // layer.clusters.cluster_size
-            first, last = int(cluster[0]), int(cluster[-1])
-            vectors = layer.clusters.weight[first : last + 1]  # (k, D)
-            logits += (first_inputs(x, vectors.shape[1]) @ vectors.T)[:, cluster - first]
-        return logits
+
+def _logits(layer: SparseLinear, x: Tensor | ActiveInputs, places: Tensor) -> Tensor:
+    """Logits (B, c) of the labels at some places."""
+    index = layer.index[places // layer.group_size]  # (c, F)
+    if not isinstance(x, ActiveInputs):
+        rows, width = x, layer.in_features
+    elif len(x.columns) + 1 < layer.fan_in:  # no layer reads more inputs than there are
+        rows, width = x.dense(), layer.in_features
+    else:
+        rows, index, width = x.padded(), x.narrowed(index), len(x.columns) + 1
+    bias = None if layer.bias is None else layer.bias.detach()[places]
+    backend = dispatch.choose(rows.device, rows.dtype, layer.backend).backend
+    logits = backend.forward(SparseWeights(layer.weight.detach()[places], index, bias, 1, width), rows.contiguous())
+    if layer.clusters is not None:
+        cluster = places // layer.clusters.cluster_size
+        first, last = int(cluster[0]), int(cluster[-1])
+        vectors = layer.clusters.weight[first : last + 1]  # (k, D)
+        logits += (first_inputs(x, vectors.shape[1]) @ vectors.T)[:, cluster - first]
+    return logits
 
 
 def first_inputs(x: Tensor | ActiveInputs, count: int) -> Tensor:

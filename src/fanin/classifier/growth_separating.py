@@ -11,6 +11,8 @@ from fanin.classifier.growth_gradient import first_inputs
 from fanin.kernels.positives import sorted_by_label
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import Tensor
 
     from fanin.classifier.rewiring_modes import GroupScore
@@ -45,14 +47,16 @@ class SeparatingScores:
     encoder of their own step.
 
     Args:
-        layer: what is rewired.
+        layers: what is rewired.
         inputs: the first so many inputs are scored.
         rows: how many embeddings are kept; an epoch's are enough. At least one batch is kept.
         group_score: mean or max over the labels that share a set.
     """
 
-    def __init__(self, layer: SparseLinear, inputs: int, rows: int = 65_536, group_score: GroupScore = "mean") -> None:
-        self._layer, self._inputs, self._rows, self._group_score = layer, inputs, rows, group_score
+    def __init__(
+        self, layers: Sequence[SparseLinear], inputs: int, rows: int = 65_536, group_score: GroupScore = "mean"
+    ) -> None:
+        self._layers, self._inputs, self._rows, self._group_score = layers, inputs, rows, group_score
         self._x: Tensor | None = None  # (rows, inputs) float16, written round and round
         self._next = 0
         self._batches: list[_Batch] = []  # those whose rows were not written over
@@ -74,17 +78,18 @@ class SeparatingScores:
         self._kept = None
 
     @torch.no_grad()
-    def scores(self, sets: Tensor) -> Tensor:
+    def scores(self, layer: int, sets: Tensor) -> Tensor:
         """Scores (s, inputs); 0 for labels without a kept positive."""
         if self._x is None:
-            return self._layer.weight.new_zeros(len(sets), self._inputs, dtype=torch.float32)
+            return torch.zeros(len(sets), self._inputs, device=sets.device)
         x, kept = self._x, self._kept or self._summary(self._x)
         self._kept = kept
+        before = sum(other.out_features for other in self._layers[:layer])
 
         def distances(labels: Tensor) -> Tensor:
-            return _distances(x, kept, labels)
+            return _distances(x, kept, labels + before)
 
-        G, L = self._layer.group_size, self._layer.out_features
+        G, L = self._layers[layer].group_size, self._layers[layer].out_features
         return group_scores(sets, G, L, self._inputs, self._group_score, distances)
 
     def forget(self) -> None:

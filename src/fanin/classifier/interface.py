@@ -89,9 +89,9 @@ class Classifier(nn.Module, ABC):
             ConfigError: the layer has no bias.
         """
 
-    def sparse_part(self) -> SparsePart | None:
-        """The fixed fan-in layer that serves all or some of the labels, which starts and rewiring work on, if any."""
-        return None
+    def sparse_parts(self) -> tuple[SparsePart, ...]:
+        """The fixed fan-in layers that serve all or some of the labels, which starts and rewiring work on, if any."""
+        return ()
 
     @property
     @abstractmethod
@@ -117,6 +117,10 @@ class Classifier(nn.Module, ABC):
         Raises:
             CheckpointError: a tensor is missing, unknown, or not of this layer's shape.
         """
+
+    def extra_repr(self) -> str:
+        """The settings, for print(module)."""
+        return ", ".join(f"{name}={value}" for name, value in self.settings().items())
 
     @property
     def dtype(self) -> torch.dtype:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from fanin.classifier.banded import BandedLinear
 from fanin.classifier.bottleneck import BottleneckLinear
 from fanin.classifier.dense import DenseLinear
 from fanin.classifier.dense_autograd import AutogradDenseLinear
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 CLASSIFIERS: Mapping[str, Callable[..., Classifier]] = {
     "sparse": SparseLinear,
+    "banded": BandedLinear,
     "dense": DenseLinear,
     "dense_autograd": AutogradDenseLinear,
     "bottleneck": BottleneckLinear,
@@ -26,9 +28,11 @@ CLASSIFIERS: Mapping[str, Callable[..., Classifier]] = {
 }
 
 _EVERY = {"in_features", "out_features", "bias"}
-_FIXED_FAN_IN = _EVERY | {"fan_in", "group_size", "cluster_size", "cluster_inputs"}
+_BANDED = _EVERY | {"group_size", "cluster_size", "cluster_inputs"}
+_FIXED_FAN_IN = _BANDED | {"fan_in"}
 SETTINGS: Mapping[str, frozenset[str]] = {
     "sparse": frozenset(_FIXED_FAN_IN | {"ordered"}),
+    "banded": frozenset(_BANDED | {"bands"}),
     "dense": frozenset(_EVERY),
     "dense_autograd": frozenset(_EVERY),
     "bottleneck": frozenset(_EVERY | {"width"}),

@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 _Value = TypeVar("_Value")
 
 
-def joined(**parts: Mapping[str, _Value]) -> dict[str, _Value]:
+def joined(parts: Mapping[str, Mapping[str, _Value]]) -> dict[str, _Value]:
     """The values of all parts, each by its part and its name.
 
-    >>> joined(head={"bias": 4}, tail={"bias": 8})
+    >>> joined({"head": {"bias": 4}, "tail": {"bias": 8}})
     {'head.bias': 4, 'tail.bias': 8}
     """
     return {f"{part}.{name}": value for part, values in parts.items() for name, value in values.items()}

@@ -16,6 +16,8 @@ from fanin.kernels.positives import kept_pairs
 from fanin.kernels.spec import SparseWeights
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import Tensor
 
     from fanin.classifier.rewiring_schedule import RewiringSchedule
@@ -59,7 +61,7 @@ class Rewiring:
     2018; Ullah et al., NeurIPS 2024), done by the backend; everything else is done here, block by block of index sets.
 
     Args:
-        part: what to rewire; the order of its labels must be settled.
+        parts: what to rewire; the order of their labels must be settled.
         schedule: when and how much.
         seed: of the run; every rewiring draws from its own stream.
         pruning: which connections go.
@@ -68,25 +70,27 @@ class Rewiring:
     >>> from fanin.classifier.rewiring_schedule import RewiringSchedule
     >>> from fanin.classifier.sparse import SparseLinear
     >>> schedule = RewiringSchedule(interval=10, fraction=0.25, total_steps=100, decay="none")
-    >>> rewiring = Rewiring(SparseLinear(16, 50, fan_in=4).sparse_part(), schedule, seed=0)
+    >>> rewiring = Rewiring(SparseLinear(16, 50, fan_in=4).sparse_parts(), schedule, seed=0)
     >>> rewiring.rewire(10).grown
     {'random': 50}
     """
 
     def __init__(
         self,
-        part: SparsePart,
+        parts: Sequence[SparsePart],
         schedule: RewiringSchedule,
         seed: int,
         pruning: Pruning | None = None,
         growth: Growth | None = None,
     ) -> None:
-        self._layer, self._schedule, self._seed = part.layer, schedule, seed
+        self._layers = [part.layer for part in parts]
+        self._schedule, self._seed = schedule, seed
         self._pruning = pruning or Pruning()
-        self._growth = growth or Growth(part.layer.in_features)
-        labels = int(part.labels.max()) + 1
-        places = torch.arange(len(part.labels), device=part.labels.device)
-        self._places = places.new_full((labels,), -1).index_copy(0, part.labels, places)  # by label id, -1: elsewhere
+        self._growth = growth or Growth(self._layers[0].in_features)
+        labels = torch.cat([part.labels for part in parts])
+        places = torch.arange(len(labels), device=labels.device)
+        # By label id; -1 where none of the parts serves it.
+        self._places = places.new_full((int(labels.max()) + 1,), -1).index_copy(0, labels, places)
 
     def observe(self, step: int, x: Tensor | ActiveInputs, positives: Positives) -> None:
         """Show a training batch, before the rewiring that may follow its step; after the last one nothing is kept.
@@ -100,7 +104,7 @@ class Rewiring:
         if ahead is None:
             self._growth.forget()
         elif self._growth.watches:
-            self._growth.observe(x, self._of_part(positives), ahead)
+            self._growth.observe(x, self._of_parts(positives), ahead)
 
     @torch.no_grad()
     def rewire(self, step: int) -> RewireReport | None:
@@ -112,39 +116,41 @@ class Rewiring:
         prune = self._schedule.prune(step)
         if prune is None:
             return None
-        seed = mix_seed(self._seed, step)
-        if self._pruning == Pruning() and not self._growth.watches:
-            counts = self._layer.rewire(prune, seed, self._growth.inputs)
-            grown = {"random": int(counts.sum())}
-        else:
-            counts, grown = self._rewire_by_blocks(prune, seed)
-        replaced = int(counts.sum())
+        counts, grown = [], Counter[str](dict.fromkeys(self._growth.modes, 0))
+        for number, layer in enumerate(self._layers):
+            seed = mix_seed(self._seed, step * len(self._layers) + number)
+            if self._pruning == Pruning() and not self._growth.watches:
+                counts.append(layer.rewire(prune, seed, self._growth.inputs))
+                grown["random"] += int(counts[-1].sum())
+            else:
+                counts.append(self._rewire_by_blocks(number, prune, seed, grown))
+        replaced = sum(int(count.sum()) for count in counts)
         return RewireReport(
             step=step,
             fraction=prune.fraction,
             threshold=prune.threshold,
             replaced=replaced,
-            sets_changed=int((counts > 0).sum()),
-            share=replaced / self._layer.index.numel(),
-            grown=grown,
+            sets_changed=sum(int((count > 0).sum()) for count in counts),
+            share=replaced / sum(layer.index.numel() for layer in self._layers),
+            grown=dict(grown),
         )
 
-    def _rewire_by_blocks(self, prune: Prune, seed: int) -> tuple[Tensor, dict[str, int]]:
-        """Connections replaced in each set, (S,), and by each mode."""
-        layer, growth = self._layer, self._growth
+    def _rewire_by_blocks(self, number: int, prune: Prune, seed: int, grown: Counter[str]) -> Tensor:
+        """Connections replaced in each set of a layer, (S,); those that each mode chose are added to ``grown``."""
+        layer, growth = self._layers[number], self._growth
         tensors = SparseWeights(layer.weight.detach(), layer.index, None, layer.group_size, layer.in_features)
         state = [tensor for name, tensor in layer.optimizer_state().items() if name.startswith("weight.")]
         block_sets = max(1, BLOCK_VALUES // (layer.group_size * layer.fan_in))
         if growth.watches:
             block_sets = min(block_sets, max(1, BLOCK_VALUES // growth.inputs))
-        counts, grown = [], Counter[str](dict.fromkeys(growth.modes, 0))
+        counts = []
         for first, pruned in self._pruning.slots(tensors, prune, growth.inputs, block_sets):
             counts.append(pruned.sum(1))
             changed = counts[-1].nonzero().squeeze(1)
             if not len(changed):
                 continue
             index = layer.index[first : first + len(pruned)].to(torch.int64)  # (s, F)
-            new, by_mode = growth.choose(changed + first, index[changed], counts[-1][changed], seed)
+            new, by_mode = growth.choose(number, changed + first, index[changed], counts[-1][changed], seed)
             rows, slots = pruned.nonzero(as_tuple=True)  # in the order of sets and slots
             index[rows, slots] = new[torch.arange(new.shape[1], device=new.device) < counts[-1][changed, None]]
             layer.index[first : first + len(pruned)] = index.to(layer.index.dtype)
@@ -153,10 +159,10 @@ class Rewiring:
             for tensor in (tensors.weight, *state):
                 tensor[labels].masked_fill_(gone, 0)
             grown.update(by_mode)
-        return torch.cat(counts), dict(grown)
+        return torch.cat(counts)
 
-    def _of_part(self, positives: Positives) -> Positives:
-        """The positives that the sparse part serves, by place."""
+    def _of_parts(self, positives: Positives) -> Positives:
+        """The positives that the parts serve, by place."""
         inside = positives.indices < len(self._places)
         places = torch.where(inside, self._places[positives.indices.clamp_max(len(self._places) - 1)], -1)
         return kept_pairs(positives._replace(indices=places), places >= 0)

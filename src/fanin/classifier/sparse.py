@@ -157,7 +157,7 @@ class SparseLinear(WeightedClassifier):
 
     def set_bias(self, bias: Tensor) -> None:
         """Set the biases from values by label id; see :meth:`Classifier.set_bias`."""
-        super().set_bias(bias[self.sparse_part().labels])
+        super().set_bias(bias if self.order is None else bias[self.order.outer.long()])
 
     @property
     def connections(self) -> int:
@@ -165,11 +165,11 @@ class SparseLinear(WeightedClassifier):
         shared = 0 if self.clusters is None else self.clusters.weight.numel()
         return self.weight.numel() + shared
 
-    def sparse_part(self) -> SparsePart:
-        """This layer and its labels; see :meth:`Classifier.sparse_part`."""
+    def sparse_parts(self) -> tuple[SparsePart, ...]:
+        """This layer and its labels; see :meth:`Classifier.sparse_parts`."""
         if self.order is None:
-            return SparsePart(self, torch.arange(self.out_features, device=self.weight.device))
-        return SparsePart(self, self.order.outer.long())
+            return (SparsePart(self, torch.arange(self.out_features, device=self.weight.device)),)
+        return (SparsePart(self, self.order.outer.long()),)
 
     def rewire(self, prune: Prune, seed: int, inputs: int | None = None) -> Tensor:
         """Prune the weakest connections and regrow as many at random (SET); weights and state there become zero.
@@ -234,10 +234,6 @@ class SparseLinear(WeightedClassifier):
                 raise CheckpointError(f"optimizer state {name!r} does not fit this SparseLinear")
         super().load_optimizer_state(own, steps)
         self.clusters.moments = tuple(state[name].to(weight).clone() for name in names) if steps else None
-
-    def extra_repr(self) -> str:
-        """The settings, for print(module)."""
-        return ", ".join(f"{name}={value}" for name, value in self.settings().items())
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         index = state_dict.get(f"{prefix}index")

@@ -86,6 +86,9 @@ def _shape_words(classifier: dict[str, Any]) -> list[str]:
     match classifier["kind"]:
         case "sparse":
             return [fan_in, *groups]
+        case "banded":
+            bands = ", ".join(f"{fan_in} of {labels:,} labels" for labels, fan_in in classifier["bands"])
+            return [f"fan-in {bands}", *groups]
         case "head_tail":
             return [f"{classifier['head_labels']:,} of them dense", fan_in, *groups]
         case "masked":

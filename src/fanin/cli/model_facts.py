@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fanin.classifier.head_tail import HeadTailLinear
 from fanin.classifier.kinds import kind_of
+from fanin.classifier.label_bands import LabelBands
 from fanin.classifier.masked import MaskedLinear
 from fanin.classifier.sparse import SparseLinear
 from fanin.encoders.intermediate import IntermediateLayer, base_encoder
@@ -28,9 +28,10 @@ def feature_use(classifier: Classifier) -> NDArray[np.int64]:
     match classifier:
         case SparseLinear():
             return _use_by_sets(classifier)
-        case HeadTailLinear():
-            readers = _use_by_sets(classifier.tail)
-            readers[: classifier.head.in_features] += classifier.head.out_features
+        case LabelBands():
+            readers = np.zeros(D, np.int64)
+            for band in classifier.bands:
+                readers[: band.in_features] += feature_use(band)
             return readers
         case MaskedLinear():
             return classifier.mask.sum(0).numpy()

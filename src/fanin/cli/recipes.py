@@ -44,11 +44,19 @@ def show_recipes(
 
 def _read_by_a_label(section: AnyClassifierSection) -> str:
     """How much of the features a label reads."""
-    from fanin.training.classifier_recipe import BottleneckSection, FixedFanInSection, HeadTailSection, MaskedSection
+    from fanin.training.classifier_recipe import (
+        BottleneckSection,
+        FixedFanInSection,
+        HeadTailSection,
+        MaskedSection,
+        SparseSection,
+    )
 
     match section:
         case HeadTailSection():
             return f"{section.fan_in} (a frequent label all) of"
+        case SparseSection(fan_in_by_frequency=bands) if bands:
+            return f"{section.fan_in} (frequent labels {', '.join(str(band.fan_in) for band in bands)}) of"
         case FixedFanInSection():
             return f"{section.fan_in} of"
         case MaskedSection():

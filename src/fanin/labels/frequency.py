@@ -1,4 +1,4 @@
-"""Head, middle and tail labels: those that hold the first, second and last third of the training positives."""
+"""Labels by training frequency: head, middle and tail, and bands of given shares of the labels."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import ArrayLike, NDArray
 
 GROUP_NAMES = ("head", "middle", "tail")
@@ -37,16 +39,37 @@ def label_groups(train_counts: ArrayLike) -> NDArray[np.int8]:
     return groups
 
 
-def most_frequent(train_counts: ArrayLike, count: int) -> NDArray[np.int64]:
-    """The ``count`` labels with the most training points, the lower label first among equals; ascending.
+def band_sizes(labels: int, shares: Sequence[float]) -> list[int]:
+    """How many labels bands of such shares of all labels have, and behind them the rest; each has one at least.
+
+    Args:
+        labels: L, more than there are shares.
+        shares: adding up to less than 1.
+
+    Example:
+        >>> band_sizes(1000, [0.01, 0.2]), band_sizes(3, [0.01, 0.98])
+        ([10, 200, 790], [1, 1, 1])
+    """
+    assert labels > len(shares)
+    sizes: list[int] = []
+    for behind, share in zip(range(len(shares), 0, -1), shares, strict=True):
+        sizes.append(min(max(1, round(share * labels)), labels - sum(sizes) - behind))
+    return [*sizes, labels - sum(sizes)]
+
+
+def frequency_bands(train_counts: ArrayLike, sizes: Sequence[int]) -> list[NDArray[np.int64]]:
+    """The labels of every band, the most frequent ones in the first; the lower label is the more frequent among equals.
 
     Args:
         train_counts: (L,) training points of each label.
-        count: how many, at most L.
+        sizes: labels of every band, L in all.
+
+    Returns:
+        Their labels, ascending in each.
 
     Example:
-        >>> most_frequent([1, 6, 2, 6, 0], 3).tolist()
-        [1, 2, 3]
+        >>> [band.tolist() for band in frequency_bands([1, 6, 2, 6, 0], [3, 2])]
+        [[1, 2, 3], [0, 4]]
     """
     order = np.argsort(-np.asarray(train_counts, np.int64), kind="stable")
-    return np.sort(order[:count])
+    return [np.sort(band) for band in np.split(order, np.cumsum(sizes)[:-1])]

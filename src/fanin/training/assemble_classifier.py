@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
+from fanin.classifier.banded import BandedLinear
 from fanin.classifier.bottleneck import BottleneckLinear
 from fanin.classifier.dense import DenseLinear
 from fanin.classifier.dense_autograd import AutogradDenseLinear
@@ -15,7 +16,7 @@ from fanin.classifier.masked import MaskedLinear
 from fanin.classifier.sparse import SparseLinear
 from fanin.errors import ConfigError
 from fanin.kernels.spec import Loss
-from fanin.labels.frequency import most_frequent
+from fanin.labels.frequency import band_sizes, frequency_bands
 from fanin.labels.prior import log_odds
 from fanin.training.classifier_recipe import (
     AutogradDenseSection,
@@ -24,6 +25,7 @@ from fanin.training.classifier_recipe import (
     FixedFanInSection,
     HeadTailSection,
     MaskedSection,
+    SparseSection,
 )
 from fanin.training.enough_memory import enough_memory
 from fanin.training.label_order import related_order
@@ -44,8 +46,8 @@ def build_label_order(
 ) -> Tensor | None:
     """The internal order of the classifier's labels, None where it has none but that of their numbers.
 
-    Head labels come first, where there are; behind them the rest, related ones together where the recipe has groups or
-    clusters of them.
+    Bands of frequent labels come first, where there are; related labels are together in a band where the recipe has
+    groups or clusters of them.
 
     Args:
         section: the classifier's settings.
@@ -59,30 +61,33 @@ def build_label_order(
     """
     if not isinstance(section, FixedFanInSection):
         return None
-    L = data.store.n_labels
-    head = np.zeros(0, np.int64)
-    if isinstance(section, HeadTailSection):
-        head = most_frequent(data.train_counts(), head_count(section, L))
+    bands = frequency_bands(data.train_counts(), fan_in_bands(section, data.store.n_labels))
     sizes = [size for size in (section.group_size, section.cluster_size) if size > 1]
     if not section.related_labels or not sizes:
-        rest = np.setdiff1d(np.arange(L), head)
-        return torch.from_numpy(np.concatenate([head, rest])) if len(head) else None
+        return torch.from_numpy(np.concatenate(bands)) if len(bands) > 1 else None
     display.say("clustering labels")
-    rest = np.setdiff1d(np.arange(L), head)
-    return torch.cat([torch.from_numpy(head), related_order(data, encoder, min(sizes), seed, rest)])
+    dense = [bands.pop(0)] if isinstance(section, HeadTailSection) else []
+    related = related_order(data, encoder, min(sizes), seed, bands)
+    return torch.cat([*map(torch.from_numpy, dense), related])
 
 
-def head_count(section: HeadTailSection, labels: int) -> int:
-    """How many of L labels are head labels, at least one.
+def fan_in_bands(section: FixedFanInSection, labels: int) -> list[int]:
+    """How many of L labels each band of the classifier has, the most frequent ones in the first.
 
     Raises:
-        ConfigError: there are too few labels for a head and a tail.
+        ConfigError: there are too few labels for the bands.
     """
-    if labels < 2:
-        raise ConfigError(
-            f"classifier.kind head_tail needs a dense label and another; the data has {labels}: use sparse"
-        )
-    return min(max(1, round(section.head_share * labels)), labels - 1)
+    match section:
+        case HeadTailSection():
+            shares, what = [section.head_share], "kind head_tail needs a dense label and another"
+        case SparseSection():
+            shares = [band.share for band in section.fan_in_by_frequency]
+            what = f"fan_in_by_frequency needs a label for each of its {len(shares)} bands, and another"
+        case _:
+            raise AssertionError(section)
+    if labels <= len(shares):
+        raise ConfigError(f"classifier.{what}; the data has {labels}: use kind sparse without bands")
+    return band_sizes(labels, shares)
 
 
 def build_classifier(
@@ -132,37 +137,26 @@ def _build(section: AnyClassifierSection, encoder: Encoder, L: int, seed: int, o
 
 def _build_fixed_fan_in(
     section: FixedFanInSection, encoder: Encoder, L: int, seed: int, order: Tensor | None
-) -> SparseLinear | HeadTailLinear:
+) -> Classifier:
     D, learned = encoder.out_features, encoder.learned_features
-    cluster_inputs = learned if section.cluster_size else None
+    shared: dict[str, Any] = {
+        "group_size": section.group_size,
+        "cluster_size": section.cluster_size,
+        "cluster_inputs": learned if section.cluster_size else None,
+        "seed": seed,
+        "initial_scale": section.initial_scale,
+    }
+    sizes = fan_in_bands(section, L)
+    layer: SparseLinear | BandedLinear | HeadTailLinear
     if isinstance(section, HeadTailSection):
-        assert order is not None, "a head is the front of an order"
-        split = HeadTailLinear(
-            D,
-            L,
-            section.fan_in,
-            section.group_size,
-            head_labels=head_count(section, L),
-            head_inputs=learned,
-            cluster_size=section.cluster_size,
-            cluster_inputs=cluster_inputs,
-            seed=seed,
-            initial_scale=section.initial_scale,
-        )
-        split.order.assign(order)
-        return split
-    layer = SparseLinear(
-        D,
-        L,
-        section.fan_in,
-        section.group_size,
-        cluster_size=section.cluster_size,
-        cluster_inputs=cluster_inputs,
-        ordered=order is not None,
-        seed=seed,
-        initial_scale=section.initial_scale,
-    )
-    if layer.order is not None and order is not None:
+        layer = HeadTailLinear(D, L, section.fan_in, head_labels=sizes[0], head_inputs=learned, **shared)
+    elif isinstance(section, SparseSection) and section.fan_in_by_frequency:
+        fan_ins = [*(band.fan_in for band in section.fan_in_by_frequency), section.fan_in]
+        layer = BandedLinear(D, L, list(zip(sizes, fan_ins, strict=True)), **shared)
+    else:
+        layer = SparseLinear(D, L, section.fan_in, ordered=order is not None, **shared)
+    if layer.order is not None:
+        assert order is not None, "bands are cut from an order"
         layer.order.assign(order)
     return layer
 
@@ -172,6 +166,8 @@ def _smaller(section: AnyClassifierSection) -> str:
     match section:
         case HeadTailSection():
             return "classifier.fan_in or classifier.head_share"
+        case SparseSection(fan_in_by_frequency=bands) if bands:
+            return "classifier.fan_in or classifier.fan_in_by_frequency"
         case FixedFanInSection():
             return "classifier.fan_in"
         case BottleneckSection():

@@ -16,6 +16,8 @@ from fanin.training.classifier_recipe import FixedFanInSection, MaskedSection
 from fanin.training.rewiring_recipe import RewiringScheduleSection, RewiringSection
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from fanin.classifier.growth import InputScores
     from fanin.classifier.interface import Classifier
     from fanin.classifier.rewiring_modes import GrowthMode
@@ -38,11 +40,10 @@ def build_rewiring(
     """
     match section:
         case FixedFanInSection(rewiring=RewiringSection() as rewiring):
-            part = classifier.sparse_part()
-            assert part is not None
+            parts = classifier.sparse_parts()
             pruning = Pruning(rewiring.scope, rewiring.group_score)
-            growth = _growth(rewiring, part.layer, section.loss, inputs)
-            return Rewiring(part, _schedule(rewiring, total_steps), seed, pruning, growth)
+            growth = _growth(rewiring, [part.layer for part in parts], section.loss, inputs)
+            return Rewiring(parts, _schedule(rewiring, total_steps), seed, pruning, growth)
         case MaskedSection(rewiring=RewiringScheduleSection() as rewiring):
             assert isinstance(classifier, MaskedLinear)
             return MaskRewiring(classifier, _schedule(rewiring, total_steps), seed, inputs)
@@ -50,13 +51,13 @@ def build_rewiring(
             return None
 
 
-def _growth(section: RewiringSection, layer: SparseLinear, loss: Loss, inputs: int) -> Growth:
+def _growth(section: RewiringSection, layers: Sequence[SparseLinear], loss: Loss, inputs: int) -> Growth:
     shares: dict[GrowthMode, float] = section.grow if isinstance(section.grow, dict) else {section.grow: 1.0}
     measures: dict[GrowthMode, InputScores] = {}
     if "gradient" in shares:
-        measures["gradient"] = GradientScores(layer, loss, inputs, section.history.batches, section.group_score)
+        measures["gradient"] = GradientScores(layers, loss, inputs, section.history.batches, section.group_score)
     if "separating" in shares:
-        measures["separating"] = SeparatingScores(layer, inputs, section.history.rows, section.group_score)
+        measures["separating"] = SeparatingScores(layers, inputs, section.history.rows, section.group_score)
     return Growth(inputs, shares, measures)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag
+from pydantic import AfterValidator, Discriminator, Field, Tag
 
 from fanin.kernels.spec import Loss
 from fanin.training.optimizer_recipe import ScheduleSection, UpdateSection
@@ -66,10 +66,35 @@ class FixedFanInSection(ClassifierSection):
     rewiring: RewiringSection | None = RewiringSection()
 
 
+class FrequencyBandSection(Section):
+    """Labels that read another number of inputs than the rest.
+
+    Attributes:
+        share: of all labels.
+        fan_in: F of these.
+    """
+
+    share: Annotated[float, Field(gt=0, lt=1)]
+    fan_in: Count
+
+
+def _leaving_a_rest(bands: tuple[FrequencyBandSection, ...]) -> tuple[FrequencyBandSection, ...]:
+    total = sum(band.share for band in bands)
+    if total >= 1:
+        raise ValueError(f"the shares add up to {total:g}; they must leave some of the labels to classifier.fan_in")
+    return bands
+
+
 class SparseSection(FixedFanInSection):
-    """The fixed fan-in layer (:class:`fanin.classifier.sparse.SparseLinear`)."""
+    """The fixed fan-in layer (:class:`fanin.classifier.sparse.SparseLinear`).
+
+    Attributes:
+        fan_in_by_frequency: bands of the most frequent labels in training, the most frequent first, each with a fan-in
+            of its own; ``fan_in`` is for the labels behind them (:class:`fanin.classifier.banded.BandedLinear`).
+    """
 
     kind: Literal["sparse"] = "sparse"
+    fan_in_by_frequency: Annotated[tuple[FrequencyBandSection, ...], AfterValidator(_leaving_a_rest)] = ()
 
 
 class HeadTailSection(FixedFanInSection):
@@ -138,3 +163,23 @@ AnyClassifierSection = Annotated[
     | Annotated[MaskedSection, Tag("masked")],
     Discriminator(_classifier_kind),
 ]
+
+
+def inputs_of_a_label(section: AnyClassifierSection) -> dict[str, int]:
+    """The settings that say how many inputs labels read, by name; none of a dense layer.
+
+    >>> inputs_of_a_label(SparseSection(fan_in_by_frequency=({"share": 0.1, "fan_in": 64},)))
+    {'fan_in': 32, 'fan_in_by_frequency.0.fan_in': 64}
+    """
+    match section:
+        case BottleneckSection():
+            return {"width": section.width}
+        case SparseSection():
+            bands = {
+                f"fan_in_by_frequency.{i}.fan_in": band.fan_in for i, band in enumerate(section.fan_in_by_frequency)
+            }
+            return {"fan_in": section.fan_in} | bands
+        case FixedFanInSection() | MaskedSection():
+            return {"fan_in": section.fan_in}
+        case DenseSection() | AutogradDenseSection():
+            return {}

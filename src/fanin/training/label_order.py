@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 
 from fanin.data.batches import Batches
@@ -15,7 +16,8 @@ from fanin.labels.text_vectors import TextProjection
 from fanin.model import encode
 
 if TYPE_CHECKING:
-    import numpy as np
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from fanin.data.batches import Split
@@ -26,9 +28,9 @@ _BATCH = 2048
 
 
 def related_order(
-    data: PreparedData, encoder: Encoder, run_size: int, seed: int, labels: NDArray[np.int64]
+    data: PreparedData, encoder: Encoder, run_size: int, seed: int, bands: Sequence[NDArray[np.int64]]
 ) -> torch.Tensor:
-    """An order of some labels in which every run of ``run_size`` holds related ones, (n,) int64.
+    """An order of labels in which every run of ``run_size`` of a band holds related ones, (n,) int64.
 
     Labels are related whose training texts are: by TF-IDF where the split has tokens, else by the encoder's vectors.
 
@@ -37,12 +39,16 @@ def related_order(
         encoder: gives vectors of texts that have no tokens; not changed.
         run_size: labels of a group or cluster.
         seed: of projection and clustering.
-        labels: (n,) the labels to order, ascending.
+        bands: labels of every band, ascending, n in all; one band follows on the other.
     """
     features = label_features(data, encoder, seed)
-    if len(labels) < len(features):  # all of them need no copy
-        features = features[labels]
-    return torch.from_numpy(labels[grouped_order(features, run_size, seed).outer_of_inner])
+    return torch.from_numpy(np.concatenate([_related(features, band, run_size, seed) for band in bands]))
+
+
+def _related(features: NDArray[np.float32], labels: NDArray[np.int64], run_size: int, seed: int) -> NDArray[np.int64]:
+    """Some labels, so that runs hold related ones."""
+    own = features if len(labels) == len(features) else features[labels]  # all of them need no copy
+    return labels[grouped_order(own, run_size, seed).outer_of_inner]
 
 
 def related_clusters(data: PreparedData, encoder: Encoder, count: int, seed: int) -> NDArray[np.int64]:

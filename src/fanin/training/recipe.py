@@ -13,9 +13,9 @@ from pydantic import Discriminator, Field, Tag, model_validator
 from fanin.evaluation.metrics import SCORES
 from fanin.training.classifier_recipe import (
     AnyClassifierSection,
-    BottleneckSection,
     FixedFanInSection,
     SparseSection,
+    inputs_of_a_label,
 )
 from fanin.training.optimizer_recipe import ScheduleSection
 from fanin.training.recipe_section import Count, CountOrZero, NotNegative, Positive, Section
@@ -219,13 +219,12 @@ class Recipe(Section):
         classifier, D, size = self.classifier, self.encoder.out_features, "encoder.out_features"
         if self.intermediate is not None:
             D, size = self.intermediate.width, "intermediate.width"
-        name = "width" if isinstance(classifier, BottleneckSection) else "fan_in"
-        read = getattr(classifier, name, 0)
-        if D is not None and read > D:
-            raise ValueError(
-                f"classifier.{name} is {read} and {size} only {D}: a label cannot read more inputs than there are; "
-                "lower the one or raise the other"
-            )
+        for name, read in inputs_of_a_label(classifier).items():
+            if D is not None and read > D:
+                raise ValueError(
+                    f"classifier.{name} is {read} and {size} only {D}: a label cannot read more inputs than there are; "
+                    "lower the one or raise the other"
+                )
         lexical = self.encoder.lexical_features if isinstance(self.encoder, BagSection) else 0
         start = classifier.start if isinstance(classifier, FixedFanInSection) else "random"
         if start == "tokens" and not isinstance(self.encoder, BagSection):

@@ -204,6 +204,8 @@ def _known_keys(path: list[str]) -> list[str]:
     """All settings that the section at a path may have."""
     models: list[type[BaseModel]] = [Recipe]
     for part in path:
+        if part.isdigit():  # an item of a list; its models are the list's
+            continue
         found = [model.model_fields[part].annotation for model in models if part in model.model_fields]
         models = [model for annotation in found for model in _models_in(annotation)]
     return sorted({key for model in models for key in model.model_fields} | ({_BASE_KEY} if not path else set()))

@@ -10,9 +10,12 @@ from scipy import sparse
 
 from fanin.classifier.topology import draw_index
 from fanin.data.batches import gather_rows
+from fanin.kernels.drawing import mix_seed
 from fanin.labels.strongest_tokens import marking_tokens, text_rows
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from fanin.classifier.sparse import SparsePart
@@ -23,7 +26,7 @@ if TYPE_CHECKING:
 
 @torch.no_grad()
 def start_from_tokens(
-    part: SparsePart,
+    parts: Sequence[SparsePart],
     encoder: BagEncoder,
     split: TokenizedSplit,
     rows: NDArray[np.int64],
@@ -36,7 +39,7 @@ def start_from_tokens(
     What a label's texts leave free of its index set reads random learned features, with weights of zero.
 
     Args:
-        part: the layer to change in place; its biases stay.
+        parts: the layers to change in place; their biases stay.
         encoder: with lexical features; not changed.
         split: the training texts.
         rows: (n,) the rows trained on.
@@ -45,22 +48,23 @@ def start_from_tokens(
         display: told of the progress.
     """
     assert encoder.lexical_features, "the recipe is checked for it"
-    layer, order = part.layer, part.labels.numpy()
-    F, G = layer.fan_in, layer.group_size
-    learned = layer.in_features - encoder.lexical_features  # an intermediate layer may stand between the two
-    display.start("marking tokens", len(order))
+    display.start("marking tokens", sum(len(part.labels) for part in parts))
     tokens, offsets = split.inputs(rows)
     texts = text_rows(tokens, offsets, encoder.token_weights[: encoder.lexical_features].numpy())
     indices, indptr = gather_rows(split.labels, split.labels_indptr, rows)
     ones = np.ones(len(indices), np.float32)
-    n_labels = max(int(order.max()), int(split.labels.max(initial=0))) + 1
+    n_labels = 1 + max(int(split.labels.max(initial=0)), *(int(part.labels.max()) for part in parts))
     positives = sparse.csr_array((ones, indices, indptr), shape=(len(rows), n_labels)).T.tocsr()
-    layer.index.copy_(draw_index(len(layer.index), F, learned, seed, layer.backend))
-    for start, found in marking_tokens(texts, positives, order, F, G):
-        sets = slice(start // G, start // G + len(found.tokens))
-        chosen = torch.from_numpy(found.tokens).to(layer.index.device)  # (s, F)
-        inputs = torch.where(chosen >= 0, chosen + learned, layer.index[sets].long())
-        layer.index[sets] = inputs.to(layer.index.dtype)
-        weights = torch.from_numpy(found.weights) * (gain / encoder.lexical_scale)
-        layer.weight[start : start + len(weights)] = weights
-        display.advance(len(weights))
+    for number, (layer, labels) in enumerate(parts):
+        F, G = layer.fan_in, layer.group_size
+        learned = layer.in_features - encoder.lexical_features  # an intermediate layer may stand between the two
+        own_seed = mix_seed(seed, number) if number else seed
+        layer.index.copy_(draw_index(len(layer.index), F, learned, own_seed, layer.backend))
+        for start, found in marking_tokens(texts, positives, labels.numpy(), F, G):
+            sets = slice(start // G, start // G + len(found.tokens))
+            chosen = torch.from_numpy(found.tokens).to(layer.index.device)  # (s, F)
+            inputs = torch.where(chosen >= 0, chosen + learned, layer.index[sets].long())
+            layer.index[sets] = inputs.to(layer.index.dtype)
+            weights = torch.from_numpy(found.weights) * (gain / encoder.lexical_scale)
+            layer.weight[start : start + len(weights)] = weights
+            display.advance(len(weights))

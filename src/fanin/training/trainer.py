@@ -134,19 +134,19 @@ class Trainer:
 
     def _start(self) -> None:
         """Set the classifier's first connections from the labels' texts if the recipe says so; that is training too."""
-        section, part = self._recipe.classifier, self._classifier.sparse_part()
-        if part is None or not isinstance(section, FixedFanInSection) or section.start == "random":
+        section, parts = self._recipe.classifier, self._classifier.sparse_parts()
+        if not isinstance(section, FixedFanInSection) or section.start == "random":
             return
         started = time.monotonic()
         train, rows, gain = self._data.store.split("train"), self._data.train_rows, section.start_gain
         if section.start == "centroids":
-            start_from_centroids(part, self._encoder, train, rows, gain, self._display)
+            start_from_centroids(parts, self._encoder, train, rows, gain, self._display)
         else:
             encoder = base_encoder(self._encoder)
             assert isinstance(encoder, BagEncoder)
             assert isinstance(train, TokenizedSplit)
             seed = mix_seed(self._recipe.training.seed, 5)
-            start_from_tokens(part, encoder, train, rows, gain, seed, self._display)
+            start_from_tokens(parts, encoder, train, rows, gain, seed, self._display)
         self._train_seconds += time.monotonic() - started
         self._run.log("start", peak_bytes=peak_bytes())
 

@@ -13,7 +13,7 @@ from fanin.kernels.active_inputs import ActiveInputs
 from fanin.model import encode
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -28,7 +28,7 @@ _BATCH = 2048
 
 @torch.no_grad()
 def start_from_centroids(
-    part: SparsePart,
+    parts: Sequence[SparsePart],
     encoder: Encoder,
     split: Split,
     rows: NDArray[np.int64],
@@ -43,7 +43,7 @@ def start_from_centroids(
     each chunk of labels that they are relevant for; no (L, D) array exists.
 
     Args:
-        part: the layer to change in place; labels without training texts keep their index sets.
+        parts: the layers to change in place; labels without training texts keep their index sets.
         encoder: not changed.
         split: the training texts.
         rows: (n,) the rows trained on.
@@ -51,29 +51,30 @@ def start_from_centroids(
         display: told of the progress.
         label_chunk: labels worked on at a time, by default as many as 64 MB of sums allow; never changes the result.
     """
-    layer, labels = part
+    D = encoder.out_features
     was_training = encoder.training
     encoder.eval()
     display.start("label centroids", len(rows))
-    mean, squares = torch.zeros(layer.in_features), torch.zeros(layer.in_features)
+    mean, squares = torch.zeros(D), torch.zeros(D)
     for x, batch in _encoded(encoder, split, rows):
         mean += x.sum(0)
         squares += x.square().sum(0)
         display.advance(len(batch))
     mean /= len(rows)
     spread = float((squares / len(rows) - mean.square()).clamp_min(0).mean())
-    label_chunk = label_chunk or CHUNK_VALUES // layer.in_features
-    step = max(1, label_chunk // layer.group_size) * layer.group_size
-    for start in range(0, layer.out_features, step):
-        stop = min(start + step, layer.out_features)
-        sums, counts = _label_sums(layer.in_features, encoder, split, rows, labels[start:stop].numpy())
-        sets = slice(start // layer.group_size, -(-stop // layer.group_size))
-        index = layer.index[sets]
-        found = centroid_connections(sums, counts, mean, spread, index.long(), layer.group_size, gain)
-        index.copy_(found.inputs.to(index.dtype))
-        layer.weight[start:stop] = found.weight
-        if layer.bias is not None:
-            layer.bias[start:stop] += found.offset
+    label_chunk = label_chunk or CHUNK_VALUES // D
+    for layer, labels in parts:
+        step = max(1, label_chunk // layer.group_size) * layer.group_size
+        for start in range(0, layer.out_features, step):
+            stop = min(start + step, layer.out_features)
+            sums, counts = _label_sums(D, encoder, split, rows, labels[start:stop].numpy())
+            sets = slice(start // layer.group_size, -(-stop // layer.group_size))
+            index = layer.index[sets]
+            found = centroid_connections(sums, counts, mean, spread, index.long(), layer.group_size, gain)
+            index.copy_(found.inputs.to(index.dtype))
+            layer.weight[start:stop] = found.weight
+            if layer.bias is not None:
+                layer.bias[start:stop] += found.offset
     encoder.train(was_training)
 
 

@@ -1,0 +1,102 @@
+"""Label-wise fan-in by frequency: a few bands of labels, the fan-in of each its own."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from fanin.classifier.label_bands import LabelBands
+from fanin.classifier.sparse import SparseLinear
+from fanin.errors import ConfigError
+from fanin.kernels.drawing import mix_seed
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class BandedLinear(LabelBands):
+    """One classifier of several fixed fan-in layers, which serve bands of its internal order: each band has its own F.
+
+    A frequent label has the texts to learn many weights from, a rare one has not; and frequent labels are few, so that
+    their weights cost little.
+
+    Args:
+        in_features: D.
+        out_features: L.
+        bands: (labels, fan-in) of every band, in the order of the places; the labels add up to L. Which labels a band
+            serves is for ``order.assign`` to say: places follow one another, and groups and clusters are consecutive
+            within a band.
+        group_size: G of all bands, as in :class:`fanin.classifier.sparse.SparseLinear`.
+        bias: whether each label has a bias.
+        cluster_size: labels of a band that share one dense vector, 0 for none.
+        cluster_inputs: inputs that the clusters' vectors read, the first ones; None for all.
+        seed: of index sets and weights.
+        initial_scale: weights and bias start uniform within initial_scale / sqrt(the band's fan-in); 0 starts at zero.
+        device: where the tensors lie.
+        dtype: of weights and bias, float32 by default.
+        backend: "reference" or "cpu" to force one; None takes FANIN_BACKEND, else the fastest.
+
+    Attributes:
+        band0, band1, ...: the layers.
+
+    Raises:
+        ConfigError: a setting cannot be.
+        BackendError: the backend asked for cannot serve.
+
+    >>> layer = BandedLinear(16, 1000, [(10, 16), (990, 4)])
+    >>> layer.connections
+    4120
+    >>> layer(torch.ones(2, 16)).shape
+    torch.Size([2, 1000])
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        bands: Sequence[tuple[int, int]],
+        group_size: int = 1,
+        *,
+        bias: bool = True,
+        cluster_size: int = 0,
+        cluster_inputs: int | None = None,
+        seed: int = 0,
+        initial_scale: float = 1.0,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype = torch.float32,
+        backend: str | None = None,
+    ) -> None:
+        super().__init__(in_features, out_features)
+        sizes = [labels for labels, _ in bands]
+        if not sizes or min(sizes) < 1 or sum(sizes) != out_features:
+            raise ConfigError(
+                f"bands of {sizes} labels: each needs one at least, and together they must be all {out_features}"
+            )
+        layers = {
+            f"band{number}": SparseLinear(
+                in_features,
+                labels,
+                fan_in,
+                group_size,
+                bias=bias,
+                cluster_size=cluster_size,
+                cluster_inputs=cluster_inputs,
+                seed=mix_seed(seed, number),
+                initial_scale=initial_scale,
+                device=device,
+                dtype=dtype,
+                backend=backend,
+            )
+            for number, (labels, fan_in) in enumerate(bands)
+        }
+        self._set_bands(device, **layers)
+
+    def settings(self) -> dict[str, Any]:
+        """Constructor arguments that fix the shapes."""
+        layers = [part.layer for part in self.sparse_parts()]
+        # A layer smaller than a group has a group of its own size.
+        whole = max(layers, key=lambda layer: layer.group_size).settings()
+        shared = {name: whole[name] for name in ("in_features", "group_size", "bias", "cluster_size", "cluster_inputs")}
+        bands = [[layer.out_features, layer.fan_in] for layer in layers]
+        return shared | {"out_features": self.out_features, "bands": bands}

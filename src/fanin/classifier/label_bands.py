@@ -1,0 +1,148 @@
+"""What the classifiers have in common whose labels are split into bands, each with an output layer of its own."""
+
+from __future__ import annotations
+
+from itertools import accumulate
+from typing import TYPE_CHECKING, cast
+
+import torch
+from torch import Tensor
+
+from fanin.classifier.dense import DenseLinear
+from fanin.classifier.interface import Classifier
+from fanin.classifier.internal_order import InternalOrder
+from fanin.classifier.part_names import joined, split_by_part
+from fanin.classifier.sparse import SparseLinear, SparsePart
+from fanin.kernels.active_inputs import ActiveInputs
+from fanin.kernels.positives import kept_pairs
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from fanin.kernels.spec import Loss, Positives, Update
+
+Band = DenseLinear | SparseLinear
+
+
+class LabelBands(Classifier):
+    """One classifier of several layers, which serve consecutive places of one internal order of the labels.
+
+    A kind of classifier derives from it, says which layers there are (``_set_bands``) and what its settings are. A
+    layer may read only the first inputs.
+
+    Attributes:
+        order: label ids by place; a layer is an attribute by its own name.
+    """
+
+    order: InternalOrder
+
+    def _set_bands(self, device: torch.device | str | None, **bands: Band) -> None:
+        """Take these layers, by name and in the order of their places; together they serve all labels."""
+        assert sum(band.out_features for band in bands.values()) == self.out_features
+        self._names = tuple(bands)
+        for name, band in bands.items():
+            self.add_module(name, band)
+        self.order = InternalOrder(self.out_features, device)
+
+    @property
+    def bands(self) -> tuple[Band, ...]:
+        """The layers, in the order of their places."""
+        return tuple(cast("Band", self.get_submodule(name)) for name in self._names)
+
+    @property
+    def connections(self) -> int:
+        """How many weights tie features to labels."""
+        return sum(band.connections for band in self.bands)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits (..., L) of x (..., D); differentiable once."""
+        self._check_features(x)
+        logits = torch.cat([band(x[..., : band.in_features]) for band in self.bands], dim=-1)
+        return logits[..., self.order.inner]
+
+    def train_step(
+        self, x: Tensor | ActiveInputs, positives: Positives, loss: Loss, update: Update, *, weight: float = 1.0
+    ) -> tuple[float, Tensor]:
+        """One fused step; see :meth:`Classifier.train_step`."""
+        x = self._checked_active(x) if isinstance(x, ActiveInputs) else self._checked_input(x)
+        values = x.values if isinstance(x, ActiveInputs) else x
+        total, dx = 0.0, torch.zeros_like(values)
+        for band, own in zip(self.bands, self._split(positives, len(values)), strict=True):
+            value, band_dx = band.train_step(_first_inputs(x, band.in_features), own, loss, update, weight=weight)
+            total += value
+            dx[:, : band_dx.shape[1]] += band_dx
+        self.steps += 1
+        return total, dx
+
+    def topk(self, x: Tensor | ActiveInputs, k: int, exclude: Positives | None = None) -> tuple[Tensor, Tensor]:
+        """The k best labels a row; see :meth:`Classifier.topk`."""
+        k = self._checked_k(k)
+        x = self._checked_active(x) if isinstance(x, ActiveInputs) else self._checked_input(x)
+        rows = len(x.values if isinstance(x, ActiveInputs) else x)
+        barred = [None] * len(self.bands) if exclude is None else self._split(exclude, rows)
+        scores, places = [], []
+        for start, band, own in zip(self._starts(), self.bands, barred, strict=True):
+            band_scores, found = band.topk(_first_inputs(x, band.in_features), k, own)
+            scores.append(band_scores)
+            places.append(torch.where(found >= 0, found + start, -1))
+        # Stable, after an order by label: among equal scores the lower label comes first.
+        labels, by_label = self.order.labels(torch.cat(places, dim=1)).sort(dim=1)
+        best_scores, best = torch.cat(scores, dim=1).gather(1, by_label).sort(dim=1, descending=True, stable=True)
+        return best_scores[:, :k], labels.gather(1, best)[:, :k]
+
+    def set_bias(self, bias: Tensor) -> None:
+        """Set the biases; see :meth:`Classifier.set_bias`."""
+        placed = bias[self.order.outer.long()]
+        for start, band in zip(self._starts(), self.bands, strict=True):
+            band.set_bias(placed[start : start + band.out_features])
+
+    def sparse_parts(self) -> tuple[SparsePart, ...]:
+        """The fixed fan-in layers with their labels; see :meth:`Classifier.sparse_parts`."""
+        labels = self.order.outer.long()
+        return tuple(
+            SparsePart(band, labels[start : start + band.out_features])
+            for start, band in zip(self._starts(), self.bands, strict=True)
+            if isinstance(band, SparseLinear)
+        )
+
+    def nbytes(self) -> dict[str, int]:
+        """Bytes of the parts of every layer, and of the internal order."""
+        parts = joined({name: band.nbytes() for name, band in self._named()})
+        return parts | {"order.outer": self.order.outer.nbytes}
+
+    def optimizer_state(self) -> dict[str, Tensor]:
+        """The update's state by name; see :meth:`Classifier.optimizer_state`."""
+        return joined({name: band.optimizer_state() for name, band in self._named()})
+
+    def load_optimizer_state(self, state: Mapping[str, Tensor], steps: int) -> None:
+        """Take up a state of :meth:`optimizer_state`; see :meth:`Classifier.load_optimizer_state`."""
+        for band, own in zip(self.bands, split_by_part(state, *self._names), strict=True):
+            band.load_optimizer_state(own, steps)
+        self.steps = steps
+
+    def _named(self) -> list[tuple[str, Band]]:
+        return list(zip(self._names, self.bands, strict=True))
+
+    def _starts(self) -> list[int]:
+        """The first place of every band."""
+        return list(accumulate((band.out_features for band in self.bands[:-1]), initial=0))
+
+    def _split(self, positives: Positives, rows: int) -> list[Positives]:
+        """Pairs of rows and label ids as those of every band, by its own places."""
+        placed = self.order.positives(self._checked_positives(positives, rows))
+        parts = []
+        for start, band in zip(self._starts(), self.bands, strict=True):
+            own = placed.indices - start
+            inside = (own >= 0) & (own < band.out_features)  # (P,)
+            parts.append(kept_pairs(placed._replace(indices=own), inside))
+        return parts
+
+
+def _first_inputs(x: Tensor | ActiveInputs, count: int) -> Tensor | ActiveInputs:
+    """The first ``count`` inputs of a checked x."""
+    if not isinstance(x, ActiveInputs):
+        return x[:, :count]
+    if count == x.in_features:
+        return x
+    active = int(torch.searchsorted(x.columns, count))
+    return ActiveInputs(x.values[:, :active], x.columns[:active], count)
