@@ -215,16 +215,21 @@ class Recipe(Section):
     evaluation: EvaluationSection = EvaluationSection()
 
     @model_validator(mode="after")
-    def _parts_fit(self) -> Recipe:
-        classifier, D, size = self.classifier, self.encoder.out_features, "encoder.out_features"
+    def _labels_read_what_there_is(self) -> Recipe:
+        D, size = self.encoder.out_features, "encoder.out_features"
         if self.intermediate is not None:
             D, size = self.intermediate.width, "intermediate.width"
-        for name, read in inputs_of_a_label(classifier).items():
+        for name, read in inputs_of_a_label(self.classifier).items():
             if D is not None and read > D:
                 raise ValueError(
                     f"classifier.{name} is {read} and {size} only {D}: a label cannot read more inputs than there are; "
                     "lower the one or raise the other"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> Recipe:
+        classifier = self.classifier
         lexical = self.encoder.lexical_features if isinstance(self.encoder, BagSection) else 0
         start = classifier.start if isinstance(classifier, FixedFanInSection) else "random"
         if start == "tokens" and not isinstance(self.encoder, BagSection):
