@@ -7,8 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fanin.data.label_rows import make_label_rows, read_header, read_label_rows, read_pairs
+from fanin.data.label_rows import join_label_rows, label_row_blocks, make_label_rows, read_header, read_pairs
 from fanin.errors import DataError
+
+
+def read_label_rows(path):
+    return join_label_rows(label_row_blocks(path), read_header(path)[1])
 
 
 def write(folder, content):

@@ -6,6 +6,7 @@ from fanin.errors import DataError
 
 def read_all(path):
     dataset = open_dataset(path)
+    list(dataset.vocabulary)
     for split in dataset.split_names:
         dataset.positives(split)
         dataset.excluded(split)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from fanin.data.building import build_store
 from fanin.data.formats import open_dataset
 from fanin.data.hpo import write_hpo
-from fanin.data.label_rows import read_label_rows, read_pairs
+from fanin.data.label_rows import label_row_blocks, read_pairs
 from fanin.data.store import Store
 from fanin.errors import DataError
 from fanin.labels.vocabulary import LabelVocabulary
@@ -121,7 +121,13 @@ def test_the_files_are_sound_before_they_are_mutated(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "read", [read_label_rows, lambda path: read_pairs(path, 3, 3), open_dataset, LabelVocabulary.load]
+    "read",
+    [
+        lambda path: list(label_row_blocks(path)),
+        lambda path: read_pairs(path, 3, 3),
+        open_dataset,
+        LabelVocabulary.load,
+    ],
 )
 @settings(max_examples=80, deadline=None)
 @given(

@@ -1,11 +1,18 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import fanin
 from fanin.errors import DataError
 from fanin.labels.vocabulary import LabelVocabulary
 
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(fanin.__file__).parent.parent)}
 NAMES = st.lists(
     st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(lambda name: not name.isspace()),
     min_size=1,
@@ -79,3 +86,61 @@ def test_refuses_a_damaged_file(tmp_path, content, message):
 def test_refuses_a_missing_file(tmp_path):
     with pytest.raises(DataError, match=r"labels\.jsonl: cannot read"):
         LabelVocabulary.load(tmp_path / "labels.jsonl")
+
+
+def test_a_loaded_vocabulary_reads_its_file_and_leaves_it_as_it_is(tmp_path):
+    path, copy = tmp_path / "labels.jsonl", tmp_path / "copy.jsonl"
+    path.write_bytes(b'"\\u00e9"\n "two words" \n"c"')  # other escapes, spaces, and no last line end
+    vocabulary = LabelVocabulary.load(path)
+    assert list(vocabulary) == vocabulary[:] == ["é", "two words", "c"]
+    assert vocabulary == LabelVocabulary(["é", "two words", "c"])
+    assert vocabulary != LabelVocabulary(["é", "two words"])
+    path.unlink()  # the mapping keeps it
+    vocabulary.save(copy)
+    assert LabelVocabulary.load(copy) == vocabulary
+    assert vocabulary.ids(LabelVocabulary.load(copy)).tolist() == [0, 1, 2]
+    assert vocabulary.ids(LabelVocabulary(["c", "é"])).tolist() == [2, 0]
+
+
+def test_many_names_in_blocks(tmp_path, monkeypatch):
+    monkeypatch.setattr("fanin.labels.vocabulary.NAMES_AT_A_TIME", 7)
+    monkeypatch.setattr("fanin.labels.name_lines.NAMES_AT_A_TIME", 11)
+    monkeypatch.setattr("fanin.labels.name_lines._READ_BYTES", 50)
+    names = [f"name {i} \u00e9" * (i % 5 + 1) for i in range(100)]
+    held = LabelVocabulary(iter(names))
+    held.save(tmp_path / "labels.jsonl")
+    mapped = LabelVocabulary.load(tmp_path / "labels.jsonl")
+    for vocabulary in (held, mapped):
+        assert list(vocabulary) == names
+        assert vocabulary.ids(names[::-1]).tolist() == list(range(100))[::-1]
+        assert vocabulary.ids([]).tolist() == []
+    with pytest.raises(DataError, match="lines 13 and 101: both"):
+        LabelVocabulary([*names, names[12]])
+    (tmp_path / "labels.jsonl").write_bytes((tmp_path / "labels.jsonl").read_bytes() + b"5\n")
+    with pytest.raises(DataError, match="line 101: not a JSON string"):
+        LabelVocabulary.load(tmp_path / "labels.jsonl")
+
+
+def test_names_with_one_hash_are_told_apart(monkeypatch):
+    monkeypatch.setattr("fanin.labels.vocabulary.hashes", lambda names: np.zeros(len(names), np.int64))
+    vocabulary = LabelVocabulary(["a", "b", "c"])
+    assert vocabulary.ids(["c", "a", "d", "b"]).tolist() == [2, 0, -1, 1]
+    with pytest.raises(DataError, match="lines 2 and 4"):
+        LabelVocabulary(["a", "b", "c", "b"])
+
+
+def test_a_million_mapped_names_take_few_bytes_each(tmp_path):
+    path = tmp_path / "labels.jsonl"
+    path.write_text("".join(f'"the name of label {i}"\n' for i in range(1_000_000)), encoding="utf-8")
+    program = (
+        "import sys\n"
+        "from fanin.labels.vocabulary import LabelVocabulary\n"
+        "from fanin.training.process_memory import peak_bytes\n"
+        "before = peak_bytes()\n"
+        "vocabulary = LabelVocabulary.load(sys.argv[1])\n"
+        "assert vocabulary[999_999] == 'the name of label 999999'\n"
+        "vocabulary.save(sys.argv[1] + '.copy')\n"
+        "print(peak_bytes() - before)"
+    )
+    run = subprocess.run([sys.executable, "-c", program, path], env=ENVIRONMENT, check=True, stdout=subprocess.PIPE)
+    assert int(run.stdout) < 60e6  # as Python strings they would take 90 MB; the file has 28 MB

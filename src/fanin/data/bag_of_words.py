@@ -8,7 +8,6 @@ from fanin.data.dataset import Dataset
 from fanin.data.lines import count_lines, read_lines
 from fanin.data.sparse_features import read_bag_of_words
 from fanin.errors import DataError
-from fanin.labels.vocabulary import LabelVocabulary
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,7 +34,7 @@ class BagOfWordsDataset(Dataset):
     def __init__(self, folder: Path) -> None:
         names = [*BAG_OF_WORDS_FILES, *([_NAMES_FILE] if (folder / _NAMES_FILE).exists() else [])]
         super().__init__(folder, tuple(folder / name for name in names), ("train", "test"))
-        self._features: dict[str, SparseFeatures] = {}
+        self._read: dict[str, tuple[SparseFeatures, LabelRows]] = {}
 
     def texts(self, split: str) -> Iterator[str]:
         """Refuses: there are none."""
@@ -44,26 +43,42 @@ class BagOfWordsDataset(Dataset):
 
     def features(self, split: str) -> SparseFeatures:
         """The features in the split's file; see :meth:`Dataset.features`."""
-        self.positives(split)
-        return self._features[split]
+        return self._rows(split)[0]
 
-    def _read_labels(self) -> tuple[LabelVocabulary, dict[str, LabelRows]]:
-        positives = {}
-        for split, name in zip(self.split_names, BAG_OF_WORDS_FILES, strict=True):
-            self._features[split], positives[split] = read_bag_of_words(self.path / name)
-        columns = positives["train"].columns
-        if positives["test"].columns != columns:
-            raise DataError(
-                f"{self.path / 'test.txt'}, line 1: {positives['test'].columns} labels, but train.txt has {columns}; "
-                "both must be the number of labels of the data set"
-            )
-        return self._names(columns), positives
+    def row_count(self, split: str) -> int:
+        """How many rows the split's file has."""
+        return len(self._rows(split)[1])
 
-    def _names(self, columns: int) -> LabelVocabulary:
-        path = self.path / _NAMES_FILE
+    def label_names(self) -> Iterator[str]:
+        """The lines of ``Y.txt``, or else the labels' numbers; see :meth:`Dataset.label_names`."""
+        columns, path = self._rows("train")[1].columns, self.path / _NAMES_FILE
         if path not in self.files:
-            return LabelVocabulary((str(label) for label in range(columns)), source=str(self.path))
+            return map(str, range(columns))
         found = count_lines(path)
         if found != columns:
             raise DataError(f"{path}: {found} label names (lines), but train.txt has {columns} labels; give each one")
-        return LabelVocabulary(read_lines(path), source=str(path))
+        return read_lines(path)
+
+    def label_blocks(self, split: str) -> Iterator[LabelRows]:
+        """The labels of the split's file, as one block; see :meth:`Dataset.label_blocks`."""
+        yield self._rows(split)[1]
+
+    @property
+    def names_source(self) -> Path:
+        """``Y.txt``, or the folder where there is none."""
+        path = self.path / _NAMES_FILE
+        return path if path in self.files else self.path
+
+    def _rows(self, split: str) -> tuple[SparseFeatures, LabelRows]:
+        """The features and labels of a split, kept."""
+        self.check_split(split)
+        if split not in self._read:
+            path = self.path / BAG_OF_WORDS_FILES[self.split_names.index(split)]
+            features, positives = read_bag_of_words(path)
+            if split != "train" and positives.columns != self._rows("train")[1].columns:
+                raise DataError(
+                    f"{path}, line 1: {positives.columns} labels, but train.txt has "
+                    f"{self._rows('train')[1].columns}; both must be the number of labels of the data set"
+                )
+            self._read[split] = features, positives
+        return self._read[split]

@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from fanin.data.content import cache_folder, content_key, make_key
+from fanin.data.row_writing import RowWriter
 from fanin.data.store import META_FILE, NAMES_FILE, STORE_VERSION, Store
 from fanin.errors import ConfigError, DataError
+from fanin.labels.vocabulary import LabelVocabulary
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -28,8 +30,6 @@ if TYPE_CHECKING:
     Progress: TypeAlias = Callable[[int, int], None]
 
 BLOCK_TEXTS = 10_000
-_NARROW_LIMIT = 65_536
-_NARROW_BLOCK = 1 << 22
 _LEFTOVER_SECONDS = 24 * 3600
 _DRAFT_PREFIX = "draft-"
 
@@ -107,41 +107,34 @@ def _remove_leftovers(stores: Path) -> None:
 
 
 def _write(draft: Path, key: str, dataset: Dataset, tokenize: Tokenize, progress: Progress | None) -> None:
-    total = sum(len(dataset.positives(split)) for split in dataset.split_names)
-    vocabulary = dataset.vocabulary
+    total = sum(dataset.row_count(split) for split in dataset.split_names)
     arrays: dict[str, tuple[str, int]] = {}
-
-    def save(name: str, array: NDArray[Any]) -> None:
-        array.tofile(draft / f"{name}.bin")
-        arrays[name] = (array.dtype.str, len(array))
-
     done = 0
     for split in dataset.split_names:
-        positives = dataset.positives(split)
-        tokens = _TokenWriter(draft / f"{split}.tokens.bin")
-        for texts in _blocks(dataset.texts(split)):
-            tokens.append(tokenize(texts))
-            done += len(texts)
-            if progress is not None:
-                progress(done, total)
-        indptr, dtype = tokens.close()
-        if len(indptr) != len(positives) + 1:
+        with RowWriter(draft, f"{split}.labels", narrow=False) as labels:
+            for block in dataset.label_blocks(split):
+                labels.append(np.diff(block.indptr), block.indices)
+        with RowWriter(draft, f"{split}.tokens", narrow=True) as tokens:
+            for texts in _blocks(dataset.texts(split)):
+                _append_tokens(tokens, tokenize(texts))
+                done += len(texts)
+                if progress is not None:
+                    progress(done, total)
+        if tokens.rows != labels.rows:
             raise DataError(f"{dataset.path}: the texts of the {split} split changed while they were read; try again")
-        arrays[f"{split}.tokens"] = (dtype, int(indptr[-1]))
-        save(f"{split}.tokens_indptr", indptr)
-        save(f"{split}.labels_indptr", positives.indptr)
-        save(f"{split}.labels", positives.indices)
+        arrays |= labels.finish() | tokens.finish()
         excluded = dataset.excluded(split)
         if excluded is not None:
-            save(f"{split}.excluded_indptr", excluded.indptr)
-            save(f"{split}.excluded", excluded.indices)
-    vocabulary.save(draft / NAMES_FILE)
+            with RowWriter(draft, f"{split}.excluded", narrow=False) as pairs:
+                pairs.append(np.diff(excluded.indptr), excluded.indices)
+            arrays |= pairs.finish()
+    names = LabelVocabulary.write(dataset.label_names(), draft / NAMES_FILE, source=str(dataset.names_source))
     meta = {
         "version": STORE_VERSION,
         "key": key,
         "format": dataset.format_name,
         "splits": list(dataset.split_names),
-        "n_labels": len(vocabulary),
+        "n_labels": len(names),
         "names_bytes": (draft / NAMES_FILE).stat().st_size,
         "arrays": arrays,
     }
@@ -153,41 +146,9 @@ def _blocks(texts: Iterator[str]) -> Iterator[list[str]]:
         yield block
 
 
-class _TokenWriter:
-    """Appends the token ids of rows to a file: int32 while it grows, uint16 in the end where all ids fit."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._lengths: list[NDArray[np.int64]] = []
-        self._largest = 0
-        path.touch()
-
-    def append(self, rows: Sequence[Sequence[int] | NDArray[Any]]) -> None:
-        lengths = np.fromiter(map(len, rows), dtype=np.int64, count=len(rows))
-        flat = _flatten(rows, int(lengths.sum()))
-        assert flat.min(initial=0) >= 0, "token ids are never negative"
-        self._largest = max(self._largest, int(flat.max(initial=0)))
-        assert self._largest < 2**31, "token ids fit int32"
-        self._lengths.append(lengths)
-        with self._path.open("ab") as file:
-            flat.astype(np.int32).tofile(file)
-
-    def close(self) -> tuple[NDArray[np.int64], str]:
-        """Finish the file; gives (N + 1,) offsets and the dtype of the ids."""
-        indptr = np.zeros(1 + sum(map(len, self._lengths)), dtype=np.int64)
-        if self._lengths:
-            np.cumsum(np.concatenate(self._lengths), out=indptr[1:])
-        if self._largest >= _NARROW_LIMIT:
-            return indptr, np.dtype(np.int32).str
-        narrow = self._path.with_suffix(".narrow")
-        with self._path.open("rb") as wide, narrow.open("wb") as file:
-            while len(block := np.fromfile(wide, dtype=np.int32, count=_NARROW_BLOCK)):
-                block.astype(np.uint16).tofile(file)
-        narrow.replace(self._path)
-        return indptr, np.dtype(np.uint16).str
-
-
-def _flatten(rows: Sequence[Sequence[int] | NDArray[Any]], total: int) -> NDArray[np.int64]:
-    if total and all(isinstance(row, np.ndarray) for row in rows):
-        return np.concatenate(rows).astype(np.int64)
-    return np.fromiter(chain.from_iterable(rows), dtype=np.int64, count=total)
+def _append_tokens(writer: RowWriter, rows: Sequence[Sequence[int] | NDArray[Any]]) -> None:
+    lengths = np.fromiter(map(len, rows), dtype=np.int64, count=len(rows))
+    if rows and all(isinstance(row, np.ndarray) for row in rows):
+        writer.append(lengths, np.concatenate(rows).astype(np.int64))
+    else:
+        writer.append(lengths, np.fromiter(chain.from_iterable(rows), dtype=np.int64, count=int(lengths.sum())))

@@ -6,7 +6,9 @@ from abc import ABC, abstractmethod
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from fanin.data.label_rows import join_label_rows
 from fanin.errors import DataError
+from fanin.labels.vocabulary import LabelVocabulary
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -14,7 +16,6 @@ if TYPE_CHECKING:
 
     from fanin.data.feature_rows import DenseFeatures, SparseFeatures
     from fanin.data.label_rows import LabelRows
-    from fanin.labels.vocabulary import LabelVocabulary
 
 SPLITS = ("train", "dev", "test")
 """The names of the splits; every data set has ``train``."""
@@ -23,8 +24,8 @@ SPLITS = ("train", "dev", "test")
 class Dataset(ABC):
     """Texts, or features in their place, and the relevant labels, read from files as they are asked for.
 
-    Opening looks at file names only. Labels are read at the first call that needs them and kept (integers only);
-    texts are streamed anew by every call.
+    Opening looks at file names only. Texts, label names and blocks of relevant labels are streamed anew by every call;
+    :attr:`vocabulary` and :meth:`positives` hold what they read, for data that fits into memory.
 
     Attributes:
         path: the folder or file it was opened from.
@@ -39,6 +40,7 @@ class Dataset(ABC):
         self.path = path
         self.files = files
         self.split_names = split_names
+        self._positives: dict[str, LabelRows] = {}
 
     @abstractmethod
     def texts(self, split: str) -> Iterator[str]:
@@ -58,38 +60,62 @@ class Dataset(ABC):
         self.check_split(split)
         raise DataError(f"{self.path}: holds no features; encoder.kind features needs them (docs/formats.md)")
 
-    def positives(self, split: str) -> LabelRows:
-        """The relevant labels of each text of a split, by outer id.
+    @abstractmethod
+    def row_count(self, split: str) -> int:
+        """The number of texts of a split, as far as is known without reading all of it.
 
         Raises:
-            DataError: there is no such split, or a file is unreadable, malformed or inconsistent with another.
+            DataError: as :meth:`label_blocks`.
+        """
+
+    @abstractmethod
+    def label_names(self) -> Iterator[str]:
+        """Stream the names of the labels, in the order of their ids.
+
+        Raises:
+            DataError: as :meth:`label_blocks`.
+        """
+
+    @abstractmethod
+    def label_blocks(self, split: str) -> Iterator[LabelRows]:
+        """Stream the relevant labels of each text of a split, by outer id, in blocks of texts; each call starts again.
+
+        Raises:
+            DataError: there is no such split, or a file is unreadable, malformed or inconsistent with another (found as
+                the stream gets there).
+        """
+
+    def positives(self, split: str) -> LabelRows:
+        """All of :meth:`label_blocks`, kept.
+
+        Raises:
+            DataError: as there.
         """
         self.check_split(split)
-        return self._labels[1][split]
+        if split not in self._positives:
+            self._positives[split] = join_label_rows(self.label_blocks(split), len(self.vocabulary))
+        return self._positives[split]
 
     def excluded(self, split: str) -> LabelRows | None:
         """Pairs of text and label that predictions must leave out, or None where the data set names none."""
         self.check_split(split)
         return None
 
-    @property
+    @cached_property
     def vocabulary(self) -> LabelVocabulary:
-        """The names of the labels.
+        """The names of the labels, kept.
 
         Raises:
-            DataError: as :meth:`positives`.
+            DataError: as :meth:`label_names`, or a name is blank or stands twice.
         """
-        return self._labels[0]
+        return LabelVocabulary(self.label_names(), source=str(self.names_source))
+
+    @property
+    def names_source(self) -> Path:
+        """Where the names of the labels come from, for messages."""
+        return self.path
 
     def check_split(self, split: str) -> None:
         """Raise DataError unless there is a split of this name."""
         if split not in self.split_names:
             raise DataError(f"{self.path}: there is no {split!r} split; it has {', '.join(self.split_names)}")
-
-    @cached_property
-    def _labels(self) -> tuple[LabelVocabulary, dict[str, LabelRows]]:
-        return self._read_labels()
-
-    @abstractmethod
-    def _read_labels(self) -> tuple[LabelVocabulary, dict[str, LabelRows]]:
-        """The vocabulary and each split's positives, checked against each other and the number of texts."""

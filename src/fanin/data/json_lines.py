@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from functools import cached_property
+from itertools import chain, islice
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from fanin.data.dataset import SPLITS, Dataset
-from fanin.data.label_rows import LabelRows, make_label_rows
+from fanin.data.label_rows import make_label_rows
 from fanin.data.lines import decode, read_blocks
 from fanin.errors import DataError
 from fanin.labels.vocabulary import LabelVocabulary
@@ -17,8 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from numpy.typing import NDArray
+    from fanin.data.label_rows import LabelRows
 
+_BLOCK_RECORDS = 16_384
 _TYPE_NAMES: dict[type, str] = {
     dict: "an object",
     list: "a list",
@@ -63,23 +66,50 @@ class JsonLinesDataset(Dataset):
         self.check_split(split)
         return (text for text, _ in read_records(self._file_of[split]))
 
-    def _read_labels(self) -> tuple[LabelVocabulary, dict[str, LabelRows]]:
-        id_of: dict[str, int] = {}  # in order of first sight; sorted below
-        seen: dict[str, int] = {}  # how many names there were after each split
-        pairs = {}
+    def row_count(self, split: str) -> int:
+        """How many records the split's file has."""
+        self.check_split(split)
+        return self._scanned[1][split]
+
+    def label_names(self) -> Iterator[str]:
+        """The training labels, sorted, and then the others; see :meth:`Dataset.label_names`."""
+        return iter(self._scanned[0])
+
+    def label_blocks(self, split: str) -> Iterator[LabelRows]:
+        """Stream the labels of the split's records; see :meth:`Dataset.label_blocks`."""
+        self.check_split(split)
+        records = (labels for _, labels in read_records(self._file_of[split]))
+        while block := list(islice(records, _BLOCK_RECORDS)):
+            ids = self.vocabulary.ids(chain.from_iterable(block))
+            if len(ids) and ids.min() < 0:
+                raise DataError(f"{self._file_of[split]}: the file changed while it was read; try again")
+            rows = np.repeat(np.arange(len(block)), [len(labels) for labels in block])
+            yield make_label_rows(rows, ids, len(block), len(self.vocabulary))
+
+    @cached_property
+    def vocabulary(self) -> LabelVocabulary:
+        """The names of the labels, kept."""
+        return self._scanned[0]
+
+    @cached_property
+    def _scanned(self) -> tuple[LabelVocabulary, dict[str, int]]:
+        """The vocabulary and each split's number of records; the names are held one by one meanwhile."""
+        ordered: list[str] = []
+        known: set[str] = set()
+        rows = {}
         for split, path in self._file_of.items():
-            pairs[split] = _read_pairs(path, id_of)
-            seen[split] = len(id_of)
-            if not id_of:
+            before = len(known)
+            rows[split] = 0
+            for _, labels in read_records(path):
+                known.update(labels)
+                rows[split] += 1
+            if not rows[split]:
+                raise DataError(f"{path}: every line is blank; write an object a line, like {_EXAMPLE}")
+            if not known:
                 raise DataError(f"{path}: no text has a label; training needs at least one")
-        names = list(id_of)
-        ordered = sorted(names[: seen["train"]]) + sorted(names[seen["train"] :])
-        final = np.empty(len(names), dtype=np.int64)
-        final[[id_of[name] for name in ordered]] = np.arange(len(names))
-        positives = {
-            split: make_label_rows(rows, final[ids], n_rows, len(names)) for split, (rows, ids, n_rows) in pairs.items()
-        }
-        return LabelVocabulary(ordered, source=str(self.path)), positives
+            if not before:
+                ordered = sorted(known)
+        return LabelVocabulary(chain(ordered, sorted(known.difference(ordered))), source=str(self.path)), rows
 
 
 def read_records(path: Path) -> Iterator[tuple[str, list[str]]]:
@@ -141,16 +171,3 @@ def _surrogate_fault(text: str) -> str | None:
 
 def _type_name(value: object) -> str:
     return _TYPE_NAMES.get(type(value), "a number")
-
-
-def _read_pairs(path: Path, id_of: dict[str, int]) -> tuple[NDArray[np.int64], NDArray[np.int64], int]:
-    """(row, label) pairs of a file, and its number of rows; new names get the next id in ``id_of``."""
-    ids: list[int] = []
-    lengths: list[int] = []
-    for _, labels in read_records(path):
-        ids.extend(id_of.setdefault(label, len(id_of)) for label in labels)
-        lengths.append(len(labels))
-    if not lengths:
-        raise DataError(f"{path}: every line is blank; write an object a line, like {_EXAMPLE}")
-    rows = np.repeat(np.arange(len(lengths)), lengths)
-    return rows, np.array(ids, dtype=np.int64), len(lengths)

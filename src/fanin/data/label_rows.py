@@ -13,7 +13,7 @@ from fanin.data.tokens import Tokens, describe_token, scan
 from fanin.errors import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -87,8 +87,8 @@ def read_header(path: Path) -> tuple[int, int]:
     return rows, columns
 
 
-def read_label_rows(path: Path) -> LabelRows:
-    """Read "rows columns", then a row a line of ``label:value`` or ``label``, parted by spaces or tabs.
+def label_row_blocks(path: Path) -> Iterator[LabelRows]:
+    """Read "rows columns", then a row a line of ``label:value`` or ``label``, parted by spaces or tabs, in blocks.
 
     A label whose value is 0 is not relevant; a label that stands twice in a row counts once.
 
@@ -97,7 +97,6 @@ def read_label_rows(path: Path) -> LabelRows:
             label id is not a whole number in [0, columns), or a value is not a finite number of at least 0.
     """
     n_rows, columns = read_header(path)
-    parts = []
     seen = 0
     for first_line, block in blocks_after_header(path):
         lines = block.count(b"\n")
@@ -105,11 +104,10 @@ def read_label_rows(path: Path) -> LabelRows:
             raise row_mismatch(path, n_rows, f"more lines than that, from line {n_rows + 2} on")
         tokens = scan(path, first_line, block, columns)
         relevant = tokens.value > 0
-        parts.append(make_label_rows(tokens.line[relevant], tokens.number[relevant], lines, columns))
+        yield make_label_rows(tokens.line[relevant], tokens.number[relevant], lines, columns)
         seen += lines
     if seen < n_rows:
         raise row_mismatch(path, n_rows, f"only {seen} lines behind it")
-    return _join(parts, columns)
 
 
 def read_pairs(path: Path, n_rows: int, columns: int) -> LabelRows:
@@ -162,10 +160,13 @@ def _check_range(path: Path, first_line: int, tokens: Tokens, values: NDArray[np
         raise DataError(f"{path}, line {line}: {what} {values[wrong[0]]} is not below {limit}; ids count from 0")
 
 
-def _join(parts: list[LabelRows], columns: int) -> LabelRows:
-    lengths = [np.diff(part.indptr) for part in parts]
+def join_label_rows(blocks: Iterable[LabelRows], columns: int) -> LabelRows:
+    """Blocks of rows, one behind the other; there may be none."""
+    parts = list(blocks)
+    if len(parts) == 1:
+        return parts[0]
+    lengths = [np.empty(0, np.int64), *(np.diff(part.indptr) for part in parts)]
     indptr = np.zeros(1 + sum(map(len, lengths)), dtype=np.int64)
-    if parts:
-        np.cumsum(np.concatenate(lengths), out=indptr[1:])
-    indices = np.concatenate([part.indices for part in parts]) if parts else np.empty(0, dtype=np.int32)
+    np.cumsum(np.concatenate(lengths), out=indptr[1:])
+    indices = np.concatenate([np.empty(0, np.int32), *(part.indices for part in parts)])
     return LabelRows(indptr, indices, columns)

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from fanin.data.dataset import SPLITS, Dataset
 from fanin.data.feature_rows import DenseFeatures, SparseFeatures
 from fanin.data.features import open_features
-from fanin.data.label_rows import LabelRows, read_header, read_label_rows, read_pairs
+from fanin.data.label_rows import label_row_blocks, read_header, read_pairs, row_mismatch
 from fanin.data.lines import count_lines, read_lines
 from fanin.data.sparse_features import read_sparse_features
 from fanin.errors import DataError
-from fanin.labels.vocabulary import LabelVocabulary
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from fanin.data.label_rows import LabelRows
 
 _PREFIXES = {"train": "trn", "dev": "dev", "test": "tst"}
 _NAMES_FILE = "Y.txt"
@@ -78,7 +80,7 @@ class RawTextDataset(Dataset):
         self.check_split(split)
         path = self._feature_files[split]
         features = DenseFeatures(open_features(path)) if path.suffix == ".npy" else read_sparse_features(path)
-        rows = len(self.positives(split))
+        rows = self.row_count(split)
         if len(features) != rows:
             raise DataError(
                 f"{path}: features of {len(features)} texts, but {self._labels_file(split)} has {rows} rows; "
@@ -88,9 +90,29 @@ class RawTextDataset(Dataset):
 
     def excluded(self, split: str) -> LabelRows | None:
         """The pairs of ``filter_labels_<split>.txt``, or None without that file."""
+        self.check_split(split)
         path = self.path / f"filter_labels_{split}.txt"
-        positives = self.positives(split)
-        return read_pairs(path, len(positives), positives.columns) if path in self.files else None
+        return read_pairs(path, *self._shapes[split]) if path in self.files else None
+
+    def row_count(self, split: str) -> int:
+        """What the header of the split's ``*_X_Y.txt`` says."""
+        self.check_split(split)
+        return self._shapes[split][0]
+
+    def label_names(self) -> Iterator[str]:
+        """Stream the lines of ``Y.txt``; see :meth:`Dataset.label_names`."""
+        assert self._shapes, "a data set has splits"
+        return read_lines(self.names_source)
+
+    def label_blocks(self, split: str) -> Iterator[LabelRows]:
+        """Stream the rows of the split's ``*_X_Y.txt``; see :meth:`Dataset.label_blocks`."""
+        self.row_count(split)
+        return label_row_blocks(self._labels_file(split))
+
+    @property
+    def names_source(self) -> Path:
+        """``Y.txt``."""
+        return self.path / _NAMES_FILE
 
     def _texts_file(self, split: str) -> Path:
         return self.path / f"{_PREFIXES[split]}_X.txt"
@@ -98,38 +120,35 @@ class RawTextDataset(Dataset):
     def _labels_file(self, split: str) -> Path:
         return self.path / f"{_PREFIXES[split]}_X_Y.txt"
 
-    def _read_labels(self) -> tuple[LabelVocabulary, dict[str, LabelRows]]:
-        vocabulary = self._read_names()
-        positives = {}
-        for split in self.split_names:
-            path = self._labels_file(split)
-            columns = read_header(path)[1]
-            if columns != len(vocabulary):
-                raise DataError(
-                    f"{path}, line 1: the header says {columns} columns, but {self.path / _NAMES_FILE} names "
-                    f"{len(vocabulary)} labels; both must be the number of labels"
-                )
-            positives[split] = read_label_rows(path)
-            if not self._has_texts:
-                continue
-            texts = count_lines(self._texts_file(split))
-            if texts != len(positives[split]):
-                raise DataError(
-                    f"{self._texts_file(split)}: {texts} texts (lines), but {path} has {len(positives[split])} rows; "
-                    "line i of one must belong to row i of the other"
-                )
-        return vocabulary, positives
-
-    def _read_names(self) -> LabelVocabulary:
-        path = self.path / _NAMES_FILE
-        # The counts are compared before the names are held, so that a wrong file of any size costs no memory.
-        names, columns = count_lines(path), read_header(self._labels_file("train"))[1]
+    @cached_property
+    def _shapes(self) -> dict[str, tuple[int, int]]:
+        """Rows and columns of each split's labels, found to agree with the numbers of names and of texts."""
+        names, columns = count_lines(self.names_source), read_header(self._labels_file("train"))[1]
         if names != columns:
             raise DataError(
-                f"{path}: {names} label names (lines), but {self._labels_file('train')}, line 1, says {columns} "
-                "columns; give a name a column"
+                f"{self.names_source}: {names} label names (lines), but {self._labels_file('train')}, line 1, says "
+                f"{columns} columns; give a name a column"
             )
-        return LabelVocabulary(read_lines(path), source=str(path))
+        return {split: self._shape(split, names) for split in self.split_names}
+
+    def _shape(self, split: str, names: int) -> tuple[int, int]:
+        path = self._labels_file(split)
+        rows, columns = read_header(path)
+        if columns != names:
+            raise DataError(
+                f"{path}, line 1: the header says {columns} columns, but {self.names_source} names {names} labels; "
+                "both must be the number of labels"
+            )
+        lines = count_lines(path) - 1
+        if lines != rows:
+            raise row_mismatch(path, rows, f"{lines} lines behind it")
+        texts = count_lines(self._texts_file(split)) if self._has_texts else rows
+        if texts != rows:
+            raise DataError(
+                f"{self._texts_file(split)}: {texts} texts (lines), but {path} has {rows} rows; "
+                "line i of one must belong to row i of the other"
+            )
+        return rows, columns
 
 
 def _feature_files(folder: Path, splits: tuple[str, ...]) -> dict[str, Path]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fanin.encoders.frequent import FrequentCodes
 from fanin.encoders.hashing import character_ngrams, pair_codes, string_bucket
 from fanin.encoders.subwords import SubwordVocabulary
 from fanin.encoders.tokenizer_settings import TokenizerSettings
@@ -193,14 +194,10 @@ class Tokenizer:
 
     def _find_frequent_pairs(self, corpus: Iterable[str]) -> NDArray[np.uint64]:
         """Codes, ascending, of the most frequent pairs; ties by lower code."""
-        parts = [
-            np.unique(pair_codes(*self._units(texts, self._split(texts)))[0], return_counts=True)
-            for texts in _batches(corpus)
-        ]
-        if not parts:
-            return np.empty(0, np.uint64)
-        codes, inverse = np.unique(np.concatenate([part[0] for part in parts]), return_inverse=True)
-        counts = np.bincount(inverse, np.concatenate([part[1] for part in parts]), len(codes))
+        frequent = FrequentCodes()
+        for texts in _batches(corpus):
+            frequent.add(pair_codes(*self._units(texts, self._split(texts)))[0])
+        codes, counts = frequent.finish()
         by_count = np.argsort(-counts, kind="stable")[: self.settings.frequent_pairs]
         return np.sort(codes[by_count[counts[by_count] >= self.settings.min_count]])
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections import Counter
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fanin.encoders.frequent import count_words
 from fanin.encoders.hashing import string_bucket
 
 if TYPE_CHECKING:
@@ -52,9 +52,7 @@ class WordVocabulary:
     @classmethod
     def train(cls, texts: Iterable[str], size: int, min_count: int, buckets: int) -> WordVocabulary:
         """Takes the ``size`` most frequent words of at least ``min_count`` occurrences; ties in code point order."""
-        counts: Counter[str] = Counter()
-        for text in texts:
-            counts.update(split_words(text))
+        counts = count_words(map(split_words, texts))
         frequent = [(-count, word) for word, count in counts.items() if count >= min_count]
         return cls([word for _, word in sorted(frequent)[:size]], buckets)
 

@@ -132,7 +132,7 @@ def prepare(
         DataError: a file is faulty, or there is nothing to train on, or not what the encoder reads.
         ConfigError: a transformer cannot be loaded, or the cache cannot be written.
     """
-    if not len(dataset.positives("train")):
+    if not dataset.row_count("train"):
         raise DataError(f"{dataset.path}: the training split has no texts; there is nothing to train on")
     tokenizer, store = _readable(dataset, recipe, cache, display or Silent())
     train = store.split("train")
