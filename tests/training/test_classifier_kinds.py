@@ -168,6 +168,18 @@ def test_bands_with_everything_learn(planted, tiny_recipe, train):
     assert load_model(run.model).predict(texts, 3) == result.model.predict(texts, 3)
 
 
+@pytest.mark.parametrize("name", ["plain", "head-tail"])
+def test_a_reference_fan_in_reaches_all_layers(name, planted, tiny_recipe, train):
+    settings = [BANDS, "training.epochs=8"] if name == "plain" else ["classifier.fan_in=16", "training.epochs=8"]
+    result, _ = train(planted, tiny_recipe(name, *settings, "classifier.reference_fan_in=12"))
+    assert result.metrics["test"]["P@1"] > 0.8
+    recipe = tiny_recipe(name, *settings, "classifier.reference_fan_in=12")
+    counts = np.arange(40)
+    encoder = result.model.encoder
+    layer = build_classifier(recipe.classifier, encoder, counts, 100, 0, torch.arange(40))
+    assert {band.reference_fan_in for band in layer.bands} == {12}
+
+
 def test_too_few_labels_for_the_bands_are_said():
     section = load_recipe("plain", [BANDS]).classifier
     assert fan_in_bands(section, 3) == [1, 1, 1]

@@ -31,6 +31,7 @@ class BandedLinear(LabelBands):
         bias: whether each label has a bias.
         cluster_size: labels of a band that share one dense vector, 0 for none.
         cluster_inputs: inputs that the clusters' vectors read, the first ones; None for all.
+        reference_fan_in: R, to update each band at R / F times the learning rate, as in ``SparseLinear``.
         seed: of index sets and weights.
         initial_scale: weights and bias start uniform within initial_scale / sqrt(the band's fan-in); 0 starts at zero.
         device: where the tensors lie.
@@ -61,6 +62,7 @@ class BandedLinear(LabelBands):
         bias: bool = True,
         cluster_size: int = 0,
         cluster_inputs: int | None = None,
+        reference_fan_in: int | None = None,
         seed: int = 0,
         initial_scale: float = 1.0,
         device: torch.device | str | None = None,
@@ -82,6 +84,7 @@ class BandedLinear(LabelBands):
                 bias=bias,
                 cluster_size=cluster_size,
                 cluster_inputs=cluster_inputs,
+                reference_fan_in=reference_fan_in,
                 seed=mix_seed(seed, number),
                 initial_scale=initial_scale,
                 device=device,

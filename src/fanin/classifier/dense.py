@@ -29,6 +29,8 @@ class DenseLinear(WeightedClassifier):
         in_features: D.
         out_features: L.
         bias: whether each label has a bias.
+        reference_fan_in: R, to update at R / D times the learning rate
+            (:class:`fanin.classifier.weighted.WeightedClassifier`); None for the whole rate.
         seed: of the weights.
         initial_scale: weights and bias start uniform within initial_scale / sqrt(D); 0 starts at zero.
         device: where the tensors lie.
@@ -49,13 +51,14 @@ class DenseLinear(WeightedClassifier):
         out_features: int,
         *,
         bias: bool = True,
+        reference_fan_in: int | None = None,
         seed: int = 0,
         initial_scale: float = 1.0,
         device: torch.device | str | None = None,
         dtype: torch.dtype = torch.float32,
         chunk_size: int = DENSE_CHUNK_SIZE,
     ) -> None:
-        super().__init__(in_features, out_features)
+        super().__init__(in_features, out_features, reference_fan_in)
         self.chunk_size = chunk_size
         self.weight = nn.Parameter(torch.empty(out_features, in_features, device=device, dtype=dtype))
         self.bias = nn.Parameter(torch.empty(out_features, device=device, dtype=dtype)) if bias else None
@@ -78,7 +81,7 @@ class DenseLinear(WeightedClassifier):
             return value, dx[:, x.columns]
         x = self._checked_input(x)
         positives = self._checked_positives(positives, len(x))
-        moments = self._begin_step(len(x), update)
+        moments, update = self._begin_step(len(x), update)
         scale = weight / len(x)
         pairs = sorted_by_label(positives)
         bounds = torch.arange(0, self.out_features + self.chunk_size, self.chunk_size, device=pairs.labels.device)

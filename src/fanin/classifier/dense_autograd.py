@@ -38,7 +38,7 @@ class AutogradDenseLinear(DenseLinear):
             return value, dx[:, x.columns]
         inputs = self._checked_input(x).detach().requires_grad_()
         positives = self._checked_positives(positives, len(inputs))
-        moments = self._begin_step(len(inputs), update)
+        moments, update = self._begin_step(len(inputs), update)
         with torch.enable_grad():
             total = weight / len(inputs) * _summed_loss(self(inputs), positives, loss)
             total.backward()  # type: ignore[no-untyped-call]

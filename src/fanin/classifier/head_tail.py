@@ -30,6 +30,7 @@ class HeadTailLinear(LabelBands):
         bias: whether each label has a bias.
         cluster_size: tail labels that share one dense vector, 0 for none.
         cluster_inputs: inputs that the clusters' vectors read, the first ones; None for all.
+        reference_fan_in: R, to update labels of n inputs at R / n times the learning rate, as in ``SparseLinear``.
         seed: of index sets and weights.
         initial_scale: weights and bias start uniform within initial_scale / sqrt(inputs of a label); 0 starts at zero.
         device: where the tensors lie.
@@ -64,6 +65,7 @@ class HeadTailLinear(LabelBands):
         bias: bool = True,
         cluster_size: int = 0,
         cluster_inputs: int | None = None,
+        reference_fan_in: int | None = None,
         seed: int = 0,
         initial_scale: float = 1.0,
         device: torch.device | str | None = None,
@@ -83,6 +85,7 @@ class HeadTailLinear(LabelBands):
             inputs,
             head_labels,
             bias=bias,
+            reference_fan_in=reference_fan_in,
             seed=mix_seed(seed, 1),
             initial_scale=initial_scale,
             device=device,
@@ -96,6 +99,7 @@ class HeadTailLinear(LabelBands):
             bias=bias,
             cluster_size=cluster_size,
             cluster_inputs=cluster_inputs,
+            reference_fan_in=reference_fan_in,
             seed=seed,
             initial_scale=initial_scale,
             device=device,

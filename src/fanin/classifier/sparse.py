@@ -56,6 +56,8 @@ class SparseLinear(WeightedClassifier):
         cluster_inputs: inputs that the clusters' vectors read, the first ones; None for all.
         ordered: whether labels have an internal order, given by ``order.assign``; then groups and clusters are
             consecutive in it, and weight, index and bias are by place.
+        reference_fan_in: R, to update weights and bias at R / F times the learning rate
+            (:class:`fanin.classifier.weighted.WeightedClassifier`), the clusters' vectors not; None for the whole rate.
         seed: of the index sets and weights.
         initial_scale: weights and bias start uniform within initial_scale / sqrt(F); 0 starts at zero.
         device: where the tensors lie.
@@ -93,13 +95,14 @@ class SparseLinear(WeightedClassifier):
         cluster_size: int = 0,
         cluster_inputs: int | None = None,
         ordered: bool = False,
+        reference_fan_in: int | None = None,
         seed: int = 0,
         initial_scale: float = 1.0,
         device: torch.device | str | None = None,
         dtype: torch.dtype = torch.float32,
         backend: str | None = None,
     ) -> None:
-        super().__init__(in_features, out_features)
+        super().__init__(in_features, out_features, reference_fan_in)
         check_shape(in_features, fan_in, group_size)
         self.fan_in = fan_in
         self.group_size = min(group_size, out_features)
@@ -138,11 +141,11 @@ class SparseLinear(WeightedClassifier):
         """One fused step; see :meth:`Classifier.train_step`."""
         rows, layer, own = self._kernel_inputs(x)
         positives = self._places(positives, len(rows))
-        moments = self._begin_step(len(rows), update)
+        moments, own_update = self._begin_step(len(rows), update)
         scale = weight / len(rows)
         shared = self._shared(rows)
         value, dx, shared_grad = self._backend().train_step(
-            layer, moments, rows, positives, loss=loss, update=update, step=self.steps, scale=scale, shared=shared
+            layer, moments, rows, positives, loss=loss, update=own_update, step=self.steps, scale=scale, shared=shared
         )
         if self.clusters is not None and shared_grad is not None:
             self.clusters.step(rows, shared_grad, dx, update, self.steps)

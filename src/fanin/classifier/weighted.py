@@ -22,6 +22,19 @@ if TYPE_CHECKING:
 class WeightedClassifier(Classifier):
     """A classifier whose update works on its own ``weight`` and ``bias``.
 
+    A start within scale / sqrt(F) lets random scores vary as much at any fan-in F. But a step moves a score by the sum
+    over F inputs of input times change: at one learning rate a layer of larger F learns faster. With a reference fan-in
+    R weights and bias are updated at R / F times the learning rate; then a step moves scores as far at any F, and what
+    is a good rate at R stays one. That holds for SGD as for Adam, since the change of an output weight depends on its
+    own input alone. It is the rate of output weights in the maximal update parametrisation (Yang et al., "Tensor
+    Programs V", 2022), with the density counted into the width (Dey et al., "Sparse maximal update parameterization",
+    2024). It supposes dense inputs: of words as inputs, a text has few of those that a label reads, whatever F is.
+
+    Args:
+        in_features: D.
+        out_features: L.
+        reference_fan_in: R; None leaves the learning rate as it is.
+
     Attributes:
         weight: the trained weights, a row a label.
         bias: (L,), or None.
@@ -30,8 +43,11 @@ class WeightedClassifier(Classifier):
     weight: nn.Parameter
     bias: nn.Parameter | None
 
-    def __init__(self, in_features: int, out_features: int) -> None:
+    def __init__(self, in_features: int, out_features: int, reference_fan_in: int | None = None) -> None:
         super().__init__(in_features, out_features)
+        if reference_fan_in is not None and reference_fan_in < 1:
+            raise ConfigError(f"reference_fan_in={reference_fan_in} must be at least 1 input, or None")
+        self.reference_fan_in = reference_fan_in
         self._moments: Moments | None = None
 
     @torch.no_grad()
@@ -72,8 +88,8 @@ class WeightedClassifier(Classifier):
             self._moments = Moments(*(tuple(map(fn, tensors)) for tensors in self._moments))
         return self
 
-    def _begin_step(self, rows: int, update: Update) -> Moments:
-        """The update's state (made on first use) of a step, which is counted."""
+    def _begin_step(self, rows: int, update: Update) -> tuple[Moments, Update]:
+        """The update's state (made on first use) of a step, which is counted, and the rule for weights and bias."""
         if not rows:
             raise ConfigError("train_step got a batch of no rows; leave such a batch out")
         if self._moments is None:
@@ -86,7 +102,8 @@ class WeightedClassifier(Classifier):
                 f"{type(update).__name__} needs {moment_count(update)}; keep one kind of update for a whole training"
             )
         self.steps += 1
-        return self._moments
+        reference, fan_in = self.reference_fan_in, self.weight.shape[1]
+        return self._moments, update if reference is None else update.scaled(reference / fan_in)
 
     @torch.no_grad()
     def _draw_weights(self, scale: float, fan_in: int, seed: int) -> None:

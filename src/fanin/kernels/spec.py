@@ -120,6 +120,10 @@ class SGD:
     momentum: float = 0.0
     weight_decay: float = 0.0
 
+    def scaled(self, factor: float) -> SGD:
+        """The same rule at ``factor`` times its learning rate."""
+        return replace(self, learning_rate=factor * self.learning_rate)
+
     def without_decay(self) -> SGD:
         """The same rule for parameters that are never decayed."""
         return replace(self, weight_decay=0.0)
@@ -138,6 +142,10 @@ class AdamW:
     beta2: float = 0.999
     eps: float = 1e-8
     weight_decay: float = 0.0
+
+    def scaled(self, factor: float) -> AdamW:
+        """The same rule at ``factor`` times its learning rate."""
+        return replace(self, learning_rate=factor * self.learning_rate)
 
     def without_decay(self) -> AdamW:
         """The same rule for parameters that are never decayed."""

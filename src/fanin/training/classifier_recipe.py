@@ -53,6 +53,8 @@ class FixedFanInSection(ClassifierSection):
         start_gain: what a label's own texts score above the average text at such a start.
         own_text_margin: share of what a text itself has brought to its labels' start from tokens that it has to score
             on top in training (:mod:`fanin.training.own_text_margins`).
+        reference_fan_in: the fan-in that ``schedule`` is meant for; labels that read F inputs are updated at this over
+            F times its rate (:class:`fanin.classifier.weighted.WeightedClassifier`). Null for one rate at any fan-in.
         rewiring: how it is rewired, or null. Regrown connections read learned features.
     """
 
@@ -63,6 +65,7 @@ class FixedFanInSection(ClassifierSection):
     start: Literal["random", "centroids", "tokens"] = "random"
     start_gain: Positive = 6.0
     own_text_margin: Share = 0.0
+    reference_fan_in: Count | None = None
     rewiring: RewiringSection | None = RewiringSection()
 
 
