@@ -10,8 +10,9 @@ from torch.nn import functional
 
 from fanin.classifier.dense import DENSE_CHUNK_SIZE, DenseLinear
 from fanin.classifier.interface import Classifier
+from fanin.classifier.optimizer_state import checked_state, named_state
 from fanin.classifier.part_names import joined, split_by_part
-from fanin.errors import CheckpointError, ConfigError
+from fanin.errors import ConfigError
 from fanin.kernels.active_inputs import ActiveInputs
 from fanin.kernels.drawing import mix_seed
 from fanin.kernels.spec import moment_count
@@ -151,18 +152,15 @@ class BottleneckLinear(Classifier):
 
     def optimizer_state(self) -> dict[str, Tensor]:
         """The update's state by name; see :meth:`Classifier.optimizer_state`."""
-        projection = {str(i): tensor for i, tensor in enumerate(self._moments or ())}
-        return joined({"projection": projection, "output": self.output.optimizer_state()})
+        return named_state({"projection": self._moments or ()}) | joined({"output": self.output.optimizer_state()})
 
     def load_optimizer_state(self, state: Mapping[str, Tensor], steps: int) -> None:
         """Take up a state of :meth:`optimizer_state`; see :meth:`Classifier.load_optimizer_state`."""
-        own, output = split_by_part(state, "projection", "output")
-        needed = {str(i) for i in range(sum(name.startswith("weight.") for name in output))}
-        for name in sorted(own.keys() | needed):
-            if name not in needed or name not in own or own[name].shape != self.projection.shape:
-                raise CheckpointError(f"optimizer state 'projection.{name}' does not fit this {type(self).__name__}")
+        projection, output = split_by_part(state, "projection", "output")
+        count = sum(name.startswith("weight.") for name in output)
+        moments = checked_state(joined({"projection": projection}), {"projection": self.projection}, count, self)
         self.output.load_optimizer_state(output, steps)
-        self._moments = tuple(own[name].to(self.projection).clone() for name in sorted(needed)) if steps else None
+        self._moments = moments["projection"] if steps else None
         self.steps = steps
 
     def _inputs(self, x: Tensor | ActiveInputs) -> tuple[Tensor, Tensor | None]:

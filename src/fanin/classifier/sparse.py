@@ -9,9 +9,10 @@ from torch import Tensor, nn
 
 from fanin.classifier.cluster_weights import ClusterWeights
 from fanin.classifier.internal_order import InternalOrder
+from fanin.classifier.optimizer_state import named_state
 from fanin.classifier.topology import check_index, check_shape, draw_index, set_count
 from fanin.classifier.weighted import WeightedClassifier
-from fanin.errors import CheckpointError, ConfigError
+from fanin.errors import ConfigError
 from fanin.kernels import dispatch
 from fanin.kernels.active_inputs import ActiveInputs
 from fanin.kernels.drawing import mix_seed
@@ -220,23 +221,17 @@ class SparseLinear(WeightedClassifier):
 
     def optimizer_state(self) -> dict[str, Tensor]:
         """The update's state by name, the clusters' included; the tensors are the live ones."""
-        moments = () if self.clusters is None else self.clusters.moments or ()
-        return super().optimizer_state() | {f"clusters.{i}": moment for i, moment in enumerate(moments)}
+        shared = () if self.clusters is None else self.clusters.moments or ()
+        return super().optimizer_state() | named_state({"clusters": shared})
 
-    def load_optimizer_state(self, state: Mapping[str, Tensor], steps: int) -> None:
-        """Take up a state of :meth:`optimizer_state`; see :meth:`Classifier.load_optimizer_state`."""
-        if self.clusters is None:
-            super().load_optimizer_state(state, steps)
-            return
-        weight = self.clusters.weight
-        own = {name: tensor for name, tensor in state.items() if not name.startswith("clusters.")}
-        count = sum(name.startswith("weight.") for name in own)
-        names = [f"clusters.{i}" for i in range(count)]
-        for name in sorted((state.keys() - own.keys()) | set(names)):
-            if name not in state or name not in names or state[name].shape != weight.shape:
-                raise CheckpointError(f"optimizer state {name!r} does not fit this SparseLinear")
-        super().load_optimizer_state(own, steps)
-        self.clusters.moments = tuple(state[name].to(weight).clone() for name in names) if steps else None
+    def _updated(self) -> dict[str, Tensor]:
+        shared = {} if self.clusters is None else {"clusters": self.clusters.weight}
+        return super()._updated() | shared
+
+    def _take_up(self, moments: Mapping[str, tuple[Tensor, ...] | None]) -> None:
+        super()._take_up(moments)
+        if self.clusters is not None:
+            self.clusters.moments = moments["clusters"]
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         index = state_dict.get(f"{prefix}index")

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from fanin.classifier.interface import Classifier
-from fanin.errors import CheckpointError, ConfigError
+from fanin.classifier.optimizer_state import checked_state, named_state
+from fanin.errors import ConfigError
 from fanin.kernels.spec import Moments, moment_count
 from fanin.kernels.updates import zero_moments
 
@@ -64,22 +65,24 @@ class WeightedClassifier(Classifier):
 
     def optimizer_state(self) -> dict[str, Tensor]:
         """The update's state by name; see :meth:`Classifier.optimizer_state`."""
-        moments = self._moments or Moments()
-        named = {f"weight.{i}": tensor for i, tensor in enumerate(moments.weight)}
-        return named | {f"bias.{i}": tensor for i, tensor in enumerate(moments.bias)}
+        return {} if self._moments is None else named_state(self._moments._asdict())
 
     def load_optimizer_state(self, state: Mapping[str, Tensor], steps: int) -> None:
         """Take up a state of :meth:`optimizer_state`; see :meth:`Classifier.load_optimizer_state`."""
-        parameters = {"weight": self.weight} if self.bias is None else {"weight": self.weight, "bias": self.bias}
-        count = len(state) // len(parameters)
-        needed = {f"{part}.{i}": parameter for part, parameter in parameters.items() for i in range(count)}
-        for name in sorted(state.keys() | needed.keys()):
-            if name not in state or name not in needed or state[name].shape != needed[name].shape:
-                raise CheckpointError(f"optimizer state {name!r} does not fit this {type(self).__name__}")
-        named = {name: state[name].to(parameter).clone() for name, parameter in needed.items()}
-        moments = {part: tuple(named[f"{part}.{i}"] for i in range(count)) for part in parameters}
-        self._moments = Moments(**moments) if steps else None
+        parameters = self._updated()
+        count = sum(name.startswith("weight.") for name in state)
+        moments = checked_state(state, parameters, count, self)
+        self._take_up(moments if steps else dict.fromkeys(parameters))
         self.steps = steps
+
+    def _updated(self) -> dict[str, Tensor]:
+        """The parameters that the update keeps a state of, by name."""
+        return {"weight": self.weight} if self.bias is None else {"weight": self.weight, "bias": self.bias}
+
+    def _take_up(self, moments: Mapping[str, tuple[Tensor, ...] | None]) -> None:
+        """Make these the state of every parameter that the update keeps one of; None before its first step."""
+        weight = moments["weight"]
+        self._moments = None if weight is None else Moments(weight, moments.get("bias") or ())
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         """Let the update's state follow the parameters to another device or dtype."""
