@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     Inputs: TypeAlias = tuple[NDArray[Any], ...]
 
 
+_BATCHES_AHEAD = 4
+
+
 class Split(Protocol):
     """The rows of a split: what an encoder reads of each, and its relevant labels."""
 
@@ -37,6 +40,9 @@ class Split(Protocol):
     def inputs(self, rows: NDArray[np.int64]) -> Inputs:
         """The arguments of an encoder for some rows, contiguous and writable, as ``torch.from_numpy`` wants them."""
 
+    def read_ahead(self, rows: NDArray[np.int64]) -> None:
+        """Let what :meth:`inputs` and the labels need of some rows be read from disk, where it lies there."""
+
 
 class Batch(NamedTuple):
     """B rows; all arrays contiguous and writable, as ``torch.from_numpy`` wants them, and int64 where they count."""
@@ -53,6 +59,9 @@ class Batch(NamedTuple):
 
 class Batches:
     """All rows of a split, or some of them, in batches; the last may be short, none is dropped.
+
+    The order is a permutation of all rows, wherever they lie; the rows of the next few batches are read ahead in the
+    background, so that a split that is larger than memory is not waited for row by row.
 
     Args:
         split: the rows.
@@ -104,7 +113,12 @@ class Batches:
             rows = rows[generator.permutation(len(rows))]
             if self._length_window > 1:
                 rows = self._by_length(rows, generator)
-        for begin in range(start * self._batch_size, len(rows), self._batch_size):
+        first, ahead = start * self._batch_size, _BATCHES_AHEAD * self._batch_size
+        if self._shuffle:
+            self._split.read_ahead(rows[first : first + ahead])
+        for begin in range(first, len(rows), self._batch_size):
+            if self._shuffle:
+                self._split.read_ahead(rows[begin + ahead : begin + ahead + self._batch_size])
             yield self._gather(rows[begin : begin + self._batch_size])
 
     def _gather(self, rows: NDArray[np.int64]) -> Batch:

@@ -50,6 +50,12 @@ class ExtendedSplit:
         """(N,) the number of tokens of each row."""
         return np.concatenate([self._first.lengths(), self._second.lengths()])
 
+    def read_ahead(self, rows: NDArray[np.int64]) -> None:
+        """Let tokens and labels of some rows be read in the background."""
+        further = rows >= len(self._first)  # (B,)
+        self._first.read_ahead(rows[~further])
+        self._second.read_ahead(rows[further] - len(self._first))
+
     def inputs(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """The tokens (T,) of some rows, one row behind the other, and their offsets (B + 1,)."""
         further = rows >= len(self._first)  # (B,)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fanin.data.batches import gather_rows
+from fanin.data.mapping import will_need
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -40,6 +41,10 @@ class DenseFeatures:
         """The vectors (B, D0) float32 of some rows."""
         return (np.ascontiguousarray(self.values[rows], dtype=np.float32),)
 
+    def read_ahead(self, rows: NDArray[np.int64]) -> None:
+        """Let the vectors of some rows be read in the background."""
+        will_need(self.values, rows, rows + 1)
+
 
 @dataclass(frozen=True)
 class SparseFeatures:
@@ -71,6 +76,11 @@ class SparseFeatures:
         places = np.arange(offsets[-1]) + np.repeat(self.indptr[rows] - offsets[:-1], np.diff(offsets))
         return indices, offsets, self.values[places]
 
+    def read_ahead(self, rows: NDArray[np.int64]) -> None:
+        """Let the features of some rows be read in the background."""
+        for array in (self.indices, self.values):
+            will_need(array, self.indptr[rows], self.indptr[rows + 1])
+
 
 @dataclass(frozen=True)
 class FeatureSplit:
@@ -97,3 +107,8 @@ class FeatureSplit:
     def inputs(self, rows: NDArray[np.int64]) -> tuple[NDArray[Any], ...]:
         """What a feature encoder reads of some rows."""
         return self.features.inputs(rows)
+
+    def read_ahead(self, rows: NDArray[np.int64]) -> None:
+        """Let features and labels of some rows be read in the background."""
+        self.features.read_ahead(rows)
+        will_need(self.labels, self.labels_indptr[rows], self.labels_indptr[rows + 1])

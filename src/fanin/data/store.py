@@ -11,6 +11,7 @@ import numpy as np
 
 from fanin.data.batches import gather_rows
 from fanin.data.label_rows import LabelRows
+from fanin.data.mapping import map_array, will_need
 from fanin.errors import DataError
 from fanin.labels.vocabulary import LabelVocabulary
 
@@ -54,6 +55,11 @@ class TokenizedSplit:
     def inputs(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """The tokens (T,) of some rows, one row behind the other, and their offsets (B + 1,)."""
         return gather_rows(self.tokens, self.tokens_indptr, rows)
+
+    def read_ahead(self, rows: NDArray[np.int64]) -> None:
+        """Let tokens and labels of some rows be read in the background."""
+        will_need(self.tokens, self.tokens_indptr[rows], self.tokens_indptr[rows + 1])
+        will_need(self.labels, self.labels_indptr[rows], self.labels_indptr[rows + 1])
 
 
 class SplitStore(Protocol):
@@ -129,10 +135,7 @@ class Store:
 
     def _array(self, name: str) -> NDArray[Any]:
         dtype, length = self._meta["arrays"][name]
-        if length == 0:  # an empty file cannot be mapped
-            return np.empty(0, dtype=dtype)
-        # A plain view of the mapping: np.memmap's own indexing is slow on small pieces.
-        return np.memmap(self.folder / f"{name}.bin", dtype=dtype, mode="r", shape=(length,)).view(np.ndarray)
+        return map_array(self.folder / f"{name}.bin", dtype, (length,))
 
 
 def _read_meta(folder: Path) -> dict[str, Any]:

@@ -14,8 +14,7 @@ if TYPE_CHECKING:
 
     from fanin.data.batches import Split
 
-_BLOCK_ROWS = 1 << 16
-_FEATURE_BLOCK_ROWS = 1 << 12
+_BLOCK_ROWS = 1 << 12
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 
 
@@ -24,8 +23,8 @@ def row_keys(split: Split) -> NDArray[np.uint64]:
     if isinstance(split, TokenizedSplit):
         return text_keys(split)
     keys = np.empty(len(split), dtype=np.uint64)
-    for start in range(0, len(split), _FEATURE_BLOCK_ROWS):
-        rows = np.arange(start, min(start + _FEATURE_BLOCK_ROWS, len(split)))
+    for start in range(0, len(split), _BLOCK_ROWS):
+        rows = np.arange(start, min(start + _BLOCK_ROWS, len(split)))
         first, *rest = split.inputs(rows)
         if rest:  # sparse features: columns, offsets, values
             offsets, values = rest

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fanin.data.batches import Batches
+from fanin.data.batches import Batches, gather_rows
 from fanin.data.building import build_store
 from fanin.data.content import cache_folder, content_key, make_key
 from fanin.data.extended_split import ExtendedSplit
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
 SCORING_BATCH = 1024
 _COUNT_BLOCK = 1 << 22
+_COUNT_ROWS = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -104,11 +105,12 @@ class PreparedData:
 
     def train_counts(self) -> NDArray[np.int64]:
         """Training points of each label among the rows trained on, (L,)."""
-        split = self.store.split("train")
-        trained = np.zeros(len(split), dtype=bool)
-        trained[self.train_rows] = True
-        of_row = np.repeat(trained, np.diff(split.labels_indptr))  # (P,)
-        return np.bincount(split.labels[of_row], minlength=self.store.n_labels).astype(np.int64)
+        split, rows = self.store.split("train"), self.train_rows
+        counts = np.zeros(self.store.n_labels, np.int64)
+        for start in range(0, len(rows), _COUNT_ROWS):
+            labels, _ = gather_rows(split.labels, split.labels_indptr, rows[start : start + _COUNT_ROWS])
+            np.add.at(counts, labels, 1)
+        return counts
 
 
 def prepare(

@@ -13,6 +13,7 @@ import torch
 
 from fanin.data.content import cache_folder, make_key
 from fanin.data.feature_rows import DenseFeatures, FeatureSplit
+from fanin.data.mapping import map_array
 from fanin.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -118,9 +119,7 @@ def _whole(path: Path, rows: int, width: int) -> bool:
 
 
 def _mapped(path: Path, rows: int, width: int) -> NDArray[np.float32]:
-    if not rows:
-        return np.empty((0, width), np.float32)
-    return np.memmap(path, np.float32, "r", shape=(rows, width)).view(np.ndarray)
+    return map_array(path, np.float32, (rows, width))
 
 
 def _compute(

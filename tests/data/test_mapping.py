@@ -1,0 +1,104 @@
+"""Mapped arrays: their values, and that exactly the rows asked for are read ahead."""
+
+import mmap
+
+import numpy as np
+import pytest
+
+from fanin.data.batches import Batches
+from fanin.data.extended_split import ExtendedSplit
+from fanin.data.feature_rows import DenseFeatures, FeatureSplit
+from fanin.data.features import open_features
+from fanin.data.mapping import _mapping, map_array, will_need
+from fanin.data.store import TokenizedSplit
+
+PAGE = mmap.PAGESIZE
+
+
+def mapped(tmp_path, values, name="values.bin"):
+    values.tofile(tmp_path / name)
+    return map_array(tmp_path / name, values.dtype, values.shape)
+
+
+@pytest.fixture
+def advised(monkeypatch):
+    """What was asked for: (mapping's length, first byte, number of bytes)."""
+    calls = []
+
+    class Recorded:
+        def __init__(self, real):
+            self.real = real
+
+        def madvise(self, advice, start, size):
+            assert advice == mmap.MADV_WILLNEED
+            self.real.madvise(advice, start, size)
+            calls.append((len(self.real), start, size))
+
+    def recorded(array):
+        found = _mapping(array)
+        return None if found is None else (Recorded(found[0]), found[1])
+
+    monkeypatch.setattr("fanin.data.mapping._mapping", recorded)
+    return calls
+
+
+def test_an_array_is_what_the_file_holds(tmp_path):
+    values = np.arange(12, dtype=np.int32).reshape(3, 4)
+    array = mapped(tmp_path, values)
+    assert type(array) is np.ndarray
+    assert (array.dtype, array.tolist()) == (np.int32, values.tolist())
+    with pytest.raises(ValueError, match="read-only"):
+        array[0, 0] = 1
+    assert map_array(tmp_path / "none.bin", np.uint16, (0, 5)).shape == (0, 5)
+
+
+def test_ranges_are_asked_for_in_whole_pages(tmp_path, advised):
+    array = mapped(tmp_path, np.arange(5 * PAGE, dtype=np.uint16))  # 10 pages
+    will_need(array, np.array([3, PAGE, 7]), np.array([5, 2 * PAGE, 7]))
+    assert advised == [(10 * PAGE, 0, 10), (10 * PAGE, 2 * PAGE, 2 * PAGE)]
+    advised.clear()
+    will_need(array[PAGE:], np.array([0]), np.array([2]))  # a part of it
+    assert advised == [(10 * PAGE, 2 * PAGE, 4)]
+    advised.clear()
+    will_need(np.arange(5), np.array([0]), np.array([2]))  # not mapped
+    assert advised == []
+
+
+def test_features_behind_a_header(tmp_path, advised):
+    np.save(tmp_path / "x.npy", np.zeros((8, PAGE), np.float32))
+    header = (tmp_path / "x.npy").stat().st_size - 8 * PAGE * 4
+    features = DenseFeatures(open_features(tmp_path / "x.npy"))
+    split = FeatureSplit(features, np.arange(9), np.zeros(8, np.int32))
+    split.read_ahead(np.array([5, 1]))
+    assert advised == [
+        (header + 32 * PAGE, 20 * PAGE, header + 4 * PAGE),
+        (header + 32 * PAGE, 4 * PAGE, header + 4 * PAGE),
+    ]
+
+
+def test_shuffled_batches_read_ahead_each_row_once_and_not_far(tmp_path, monkeypatch):
+    rows = 100
+    split = TokenizedSplit(
+        np.arange(rows + 1),
+        mapped(tmp_path, np.arange(rows, dtype=np.uint16)),
+        np.arange(rows + 1),
+        np.zeros(rows, np.int32),
+    )
+    asked = []
+    monkeypatch.setattr(TokenizedSplit, "read_ahead", lambda self, rows: asked.append(rows))
+    seen = 0
+    for batch in Batches(split, 7, seed=1).epoch(0):
+        seen += len(batch)
+        assert seen <= len(np.concatenate(asked)) <= seen + 4 * 7
+    assert sorted(np.concatenate(asked).tolist()) == list(range(rows))
+    asked.clear()
+    assert len(list(Batches(split, 7, shuffle=False).epoch(0))) == 15
+    assert asked == []
+
+
+def test_both_parts_of_an_extended_split_are_read_ahead(monkeypatch):
+    one = TokenizedSplit(np.arange(4), np.zeros(3, np.uint16), np.arange(4), np.zeros(3, np.int32))
+    asked = []
+    monkeypatch.setattr(TokenizedSplit, "read_ahead", lambda self, rows: asked.append(rows.tolist()))
+    ExtendedSplit(one, one).read_ahead(np.array([4, 0, 2, 5]))
+    assert asked == [[0, 2], [1, 2]]
