@@ -8,11 +8,18 @@ from hypothesis import strategies as st
 
 from fanin.errors import ConfigError, DataError
 from fanin.labels import two_means
-from fanin.labels.clustering import LabelOrder, balanced_clusters, grouped_order
+from fanin.labels.clustering import LabelOrder, balanced_clusters, grouped_labels
 
 
 def random_features(L, dim=8, seed=0):
     return np.random.default_rng(seed).normal(size=(L, dim)).astype(np.float32)
+
+
+def grouped_order(features, group_size, seed=0):
+    """All labels in groups, as an order with its bounds."""
+    L = len(features)
+    order = grouped_labels(features, np.arange(L), group_size, seed)
+    return LabelOrder(order, np.append(np.arange(0, L, group_size), L))
 
 
 def planted(clusters, size, dim=24, noise=0.25, seed=0):
@@ -160,3 +167,18 @@ def test_features_that_are_not_finite():
 def test_order_of_one_cluster():
     order = LabelOrder(np.array([1, 0]), np.array([0, 2]))
     assert (len(order), order.n_clusters, order.cluster_of_outer.tolist()) == (2, 1, [0, 0])
+
+
+def test_some_labels_are_grouped_as_if_there_were_no_others():
+    features = random_features(200)
+    labels = np.flatnonzero(np.arange(200) % 3 > 0)
+    kept = labels.copy()
+    found = grouped_labels(features, labels, 8, seed=2)
+    np.testing.assert_array_equal(found, labels[grouped_labels(features[labels], np.arange(len(labels)), 8, seed=2)])
+    np.testing.assert_array_equal(labels, kept)
+
+
+def test_a_byte_a_feature_is_enough():
+    features, truth = planted(16, 32)
+    in_bytes = np.rint(127 * features / np.abs(features).max(1, keepdims=True)).astype(np.int8)
+    assert purity(balanced_clusters(in_bytes, 16).cluster_of_outer, truth) > 0.95

@@ -18,6 +18,8 @@ from fanin.labels.two_means import split_nodes
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from fanin.labels.two_means import Features
+
 ALIGNED_CLUSTERS = 64
 """Runs of 2, 4, ... up to this many clusters that start at a multiple of their number are nodes of the hierarchy."""
 
@@ -64,7 +66,7 @@ class LabelOrder:
         return clusters
 
 
-def balanced_clusters(features: NDArray[np.float32], count: int, seed: int = 0) -> LabelOrder:
+def balanced_clusters(features: Features, count: int, seed: int = 0) -> LabelOrder:
     """``count`` clusters of related labels whose sizes are within one of another.
 
     Extra memory is O(L) and a fixed scratch space; the result depends on the features and the seed alone.
@@ -75,8 +77,8 @@ def balanced_clusters(features: NDArray[np.float32], count: int, seed: int = 0) 
     (np.True_, [0, 2, 4])
 
     Args:
-        features: (L, dim) float32, a row a label, of any length: only directions count. Rows of zeros stand for labels
-            of which nothing is known and go where sizes need them.
+        features: (L, dim) float32 or int8, a row a label, of any length: only directions count. Rows of zeros stand
+            for labels of which nothing is known and go where sizes need them.
         count: number of clusters, at most L.
         seed: fixes the random choices.
 
@@ -90,41 +92,45 @@ def balanced_clusters(features: NDArray[np.float32], count: int, seed: int = 0) 
     L = _check_features(features)
     if not 1 <= count <= L:
         raise ConfigError(f"cannot make {count} clusters of {L} labels; ask for a number in 1..{L}")
-    return _order(features, np.arange(count + 1, dtype=np.int64) * L // count, 1, seed)
+    bounds = np.arange(count + 1, dtype=np.int64) * L // count
+    return LabelOrder(_ordered(features, np.arange(L), bounds, 1, seed), bounds)
 
 
-def grouped_order(features: NDArray[np.float32], group_size: int, seed: int = 0) -> LabelOrder:
-    """Clusters of exactly ``group_size`` related labels; only the last one may be short.
+def grouped_labels(features: Features, labels: NDArray[np.int64], group_size: int, seed: int = 0) -> NDArray[np.int64]:
+    """An order of some labels in which every ``group_size`` of them in a row are related; the last group may be short.
 
-    Neighbours are related too: 2, 4, ..., 64 clusters in a row that start at a multiple of their number are one cluster
-    of the level above, so that with groups of 16 every four make a group of 64.
+    Neighbouring groups are related too: 2, 4, ..., 64 of them in a row that start at a multiple of their number are one
+    cluster of the level above, so that with groups of 16 every four make a group of 64.
 
-    >>> grouped_order(np.eye(5, dtype=np.float32), 2).bounds.tolist()
-    [0, 2, 4, 5]
+    >>> grouped_labels(np.eye(5, dtype=np.float32), np.array([1, 3]), 1).tolist() in ([1, 3], [3, 1])
+    True
 
     Args:
-        features: (L, dim) float32, as in :func:`balanced_clusters`.
-        group_size: G; with G >= L there is one cluster.
+        features: (L, dim) of all labels, as in :func:`balanced_clusters`.
+        labels: (n,) the labels to order, at least one.
+        group_size: G; with G >= n there is one group.
         seed: fixes the random choices.
 
     Returns:
-        The order and the bounds of its ceil(L / G) clusters.
+        (n,) int64.
 
     Raises:
         ConfigError: ``group_size`` is below 1.
         DataError: the features are not a matrix with a row a label, or not all of them are finite.
     """
-    L = _check_features(features)
+    _check_features(features)
     if group_size < 1:
         raise ConfigError(f"group size {group_size} must be at least 1")
-    count = -(-L // group_size)
-    bounds = np.minimum(np.arange(count + 1, dtype=np.int64) * min(group_size, L), L)
-    return _order(features, bounds, ALIGNED_CLUSTERS, seed)
+    n = len(labels)
+    count = -(-n // group_size)
+    bounds = np.minimum(np.arange(count + 1, dtype=np.int64) * min(group_size, n), n)
+    return _ordered(features, labels.copy(), bounds, ALIGNED_CLUSTERS, seed)
 
 
-def _order(features: NDArray[np.float32], bounds: NDArray[np.int64], aligned: int, seed: int) -> LabelOrder:
-    """Split ranges of clusters, from all of them down to single ones; members move within their range only."""
-    order = np.arange(bounds[-1], dtype=np.int64)
+def _ordered(
+    features: Features, order: NDArray[np.int64], bounds: NDArray[np.int64], aligned: int, seed: int
+) -> NDArray[np.int64]:
+    """The order with ranges of clusters split, from all of them down to single ones; labels move within their range."""
     first = np.zeros(1, np.int64)  # the range of clusters of every node of this level
     last = np.array([len(bounds) - 1])
     level = 0
@@ -132,7 +138,7 @@ def _order(features: NDArray[np.float32], bounds: NDArray[np.int64], aligned: in
         splittable = last - first > 1
         first, last = first[splittable], last[splittable]
         if not len(first):
-            return LabelOrder(order, bounds)
+            return order
         middle = first + _left_clusters(last - first, aligned)
         random = np.random.default_rng([seed, level])
         split_nodes(features, order, bounds[first], bounds[middle], bounds[last], random)
@@ -150,12 +156,14 @@ def _left_clusters(n: NDArray[np.int64], aligned: int) -> NDArray[np.int64]:
     return halves
 
 
-def _check_features(features: NDArray[np.float32]) -> int:
+def _check_features(features: Features) -> int:
     """L, of features that are fit for clustering."""
     if features.ndim != 2 or not features.size:
         raise DataError(f"label features must be a matrix with a row a label, got an array of shape {features.shape}")
+    if features.dtype == np.int8:
+        return len(features)
     if features.dtype != np.float32:
-        raise DataError(f"label features must be float32, got {features.dtype}; convert them")
+        raise DataError(f"label features must be float32 or int8, got {features.dtype}; convert them")
     for start in range(0, len(features), _CHECK_ROWS):
         finite = np.isfinite(features[start : start + _CHECK_ROWS]).all(1)
         if not finite.all():

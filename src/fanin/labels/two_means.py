@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import torch
@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from numpy.typing import NDArray
+
+    Features: TypeAlias = NDArray[np.float32] | NDArray[np.int8]
 
 BLOCK_ROWS = 32768
 """Members worked on at a time; the centres of a larger node are found on a sample of this many of its members."""
@@ -23,7 +25,7 @@ _SCORE_ROWS = 4096  # rows whose products stay in cache
 
 
 def split_nodes(
-    features: NDArray[np.float32],
+    features: Features,
     order: NDArray[np.int64],
     starts: NDArray[np.int64],
     middles: NDArray[np.int64],
@@ -36,7 +38,7 @@ def split_nodes(
     threads.
 
     Args:
-        features: (L, dim) float32, finite; only the directions of its rows count.
+        features: (L, dim) float32 or int8, finite; only the directions of its rows count.
         order: (L,) int64 label ids, changed in place.
         starts: (K,) first places of the nodes, ascending; nodes do not overlap.
         middles: (K,) places at which they are parted, with starts < middles < ends.
@@ -58,9 +60,7 @@ def split_nodes(
         order[places] = order[places[ranked]]
 
 
-def _split_large(
-    features: NDArray[np.float32], members: NDArray[np.int64], left: int, random: np.random.Generator
-) -> None:
+def _split_large(features: Features, members: NDArray[np.int64], left: int, random: np.random.Generator) -> None:
     """Split one node, a view of the order: centres from a sample, then all members ranked by them."""
     sample = np.sort(random.choice(len(members), BLOCK_ROWS, replace=False, shuffle=False))
     sample_left = np.clip(np.array([left * BLOCK_ROWS // len(members)]), 1, BLOCK_ROWS - 1)
@@ -130,9 +130,9 @@ def _segment_sums(x: torch.Tensor, rows: NDArray[np.int64], starts: NDArray[np.i
     return torch.from_numpy(np.add.reduceat(sums.numpy(), np.searchsorted(pieces, starts), axis=0))
 
 
-def _unit_rows(features: NDArray[np.float32], labels: NDArray[np.int64]) -> torch.Tensor:
+def _unit_rows(features: Features, labels: NDArray[np.int64]) -> torch.Tensor:
     """The features of some labels at length 1, (n, dim); zeros stay zeros."""
-    return normalize(torch.from_numpy(features[labels]), dim=1)
+    return normalize(torch.from_numpy(features[labels]).float(), dim=1)
 
 
 def _blocks(sizes: NDArray[np.int64]) -> Iterator[tuple[int, int]]:

@@ -7,11 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from fanin.data.batches import Batches
 from fanin.data.store import TokenizedSplit
-from fanin.kernels.active_inputs import ActiveInputs
-from fanin.labels.clustering import balanced_clusters, grouped_order
-from fanin.labels.features import PositiveSums, label_text_features
+from fanin.labels.clustering import balanced_clusters, grouped_labels
+from fanin.labels.features import label_features
 from fanin.labels.text_vectors import TextProjection
 from fanin.model import encode
 
@@ -41,14 +39,8 @@ def related_order(
         seed: of projection and clustering.
         bands: labels of every band, ascending, n in all; one band follows on the other.
     """
-    features = label_features(data, encoder, seed)
-    return torch.from_numpy(np.concatenate([_related(features, band, run_size, seed) for band in bands]))
-
-
-def _related(features: NDArray[np.float32], labels: NDArray[np.int64], run_size: int, seed: int) -> NDArray[np.int64]:
-    """Some labels, so that runs hold related ones."""
-    own = features if len(labels) == len(features) else features[labels]  # all of them need no copy
-    return labels[grouped_order(own, run_size, seed).outer_of_inner]
+    features = _features(data, encoder, seed)
+    return torch.from_numpy(np.concatenate([grouped_labels(features, band, run_size, seed) for band in bands]))
 
 
 def related_clusters(data: PreparedData, encoder: Encoder, count: int, seed: int) -> NDArray[np.int64]:
@@ -60,33 +52,37 @@ def related_clusters(data: PreparedData, encoder: Encoder, count: int, seed: int
         count: K, at most L.
         seed: of projection and clustering.
     """
-    return balanced_clusters(label_features(data, encoder, seed), count, seed).cluster_of_outer
+    return balanced_clusters(_features(data, encoder, seed), count, seed).cluster_of_outer
 
 
-def label_features(data: PreparedData, encoder: Encoder, seed: int) -> NDArray[np.float32]:
-    """The positives' texts of each label as one vector of length 1, (L, dim)."""
+def _features(data: PreparedData, encoder: Encoder, seed: int) -> NDArray[np.int8]:
+    """What the texts of each label have in common, (L, dim)."""
     rows = data.train_rows
     split: Split = data.store.split("train")
-    if isinstance(split, TokenizedSplit):
-        tokens, offsets = split.tokens, split.tokens_indptr
-        size = int(tokens.max(initial=0)) + 1
-        projection = TextProjection(tokens, offsets, vocabulary_size=size, rows=rows, seed=seed)
-        return label_text_features(
-            projection, tokens, offsets, split.labels_indptr, split.labels, data.store.n_labels, rows=rows
-        )
-    return _encoded_features(data, encoder)
+    if not isinstance(split, TokenizedSplit):
+        return _encoded_features(data, split, encoder)
+    tokens, offsets = split.tokens, split.tokens_indptr
+    size = int(tokens.max(initial=0)) + 1
+    projection = TextProjection(tokens, offsets, vocabulary_size=size, rows=rows, seed=seed)
+
+    def vectors(some: NDArray[np.int64]) -> NDArray[np.float32]:
+        return projection.vectors(tokens, offsets, some)
+
+    return label_features(vectors, projection.dim, split.labels_indptr, split.labels, data.store.n_labels, rows=rows)
 
 
 @torch.no_grad()
-def _encoded_features(data: PreparedData, encoder: Encoder) -> NDArray[np.float32]:
-    sums = None
+def _encoded_features(data: PreparedData, split: Split, encoder: Encoder) -> NDArray[np.int8]:
+    def vectors(some: NDArray[np.int64]) -> NDArray[np.float32]:
+        found = [encode(encoder, split.inputs(some[start : start + _BATCH])) for start in range(0, len(some), _BATCH)]
+        assert all(isinstance(x, torch.Tensor) for x in found), "lexical features come with tokens"
+        return np.concatenate([x.numpy() for x in found if isinstance(x, torch.Tensor)])
+
     was_training = encoder.training
     encoder.eval()
-    for batch in Batches(data.store.split("train"), _BATCH, shuffle=False, rows=data.train_rows).epoch():
-        x = encode(encoder, batch.inputs)
-        assert not isinstance(x, ActiveInputs), "lexical features come with tokens"
-        sums = sums or PositiveSums(data.store.n_labels, x.shape[1])
-        sums.add(x.numpy(), batch.indptr, batch.indices)
-    encoder.train(was_training)
-    assert sums is not None, "there are rows to train on"
-    return sums.finish()
+    try:
+        return label_features(
+            vectors, encoder.out_features, split.labels_indptr, split.labels, data.store.n_labels, rows=data.train_rows
+        )
+    finally:
+        encoder.train(was_training)
