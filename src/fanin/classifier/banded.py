@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from fanin.classifier.label_bands import LabelBands
 from fanin.classifier.sparse import SparseLinear
 from fanin.errors import ConfigError
@@ -13,6 +11,9 @@ from fanin.kernels.drawing import mix_seed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Unpack
+
+    from fanin.classifier.label_bands import BandOptions
 
 
 class BandedLinear(LabelBands):
@@ -28,15 +29,12 @@ class BandedLinear(LabelBands):
             serves is for ``order.assign`` to say: places follow one another, and groups and clusters are consecutive
             within a band.
         group_size: G of all bands, as in :class:`fanin.classifier.sparse.SparseLinear`.
-        bias: whether each label has a bias.
         cluster_size: labels of a band that share one dense vector, 0 for none.
         cluster_inputs: inputs that the clusters' vectors read, the first ones; None for all.
-        reference_fan_in: R, to update each band at R / F times the learning rate, as in ``SparseLinear``.
         seed: of index sets and weights.
-        initial_scale: weights and bias start uniform within initial_scale / sqrt(the band's fan-in); 0 starts at zero.
-        device: where the tensors lie.
-        dtype: of weights and bias, float32 by default.
         backend: "reference" or "cpu" to force one; None takes FANIN_BACKEND, else the fastest.
+        options: bias, reference_fan_in, initial_scale, device and dtype of all bands, as in ``SparseLinear``; F is the
+            band's there.
 
     Attributes:
         band0, band1, ...: the layers.
@@ -48,8 +46,8 @@ class BandedLinear(LabelBands):
     >>> layer = BandedLinear(16, 1000, [(10, 16), (990, 4)])
     >>> layer.connections
     4120
-    >>> layer(torch.ones(2, 16)).shape
-    torch.Size([2, 1000])
+    >>> layer.band0.fan_in, layer.band1.fan_in
+    (16, 4)
     """
 
     def __init__(
@@ -59,15 +57,11 @@ class BandedLinear(LabelBands):
         bands: Sequence[tuple[int, int]],
         group_size: int = 1,
         *,
-        bias: bool = True,
         cluster_size: int = 0,
         cluster_inputs: int | None = None,
-        reference_fan_in: int | None = None,
         seed: int = 0,
-        initial_scale: float = 1.0,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype = torch.float32,
         backend: str | None = None,
+        **options: Unpack[BandOptions],
     ) -> None:
         super().__init__(in_features, out_features)
         sizes = [labels for labels, _ in bands]
@@ -81,23 +75,19 @@ class BandedLinear(LabelBands):
                 labels,
                 fan_in,
                 group_size,
-                bias=bias,
                 cluster_size=cluster_size,
                 cluster_inputs=cluster_inputs,
-                reference_fan_in=reference_fan_in,
                 seed=mix_seed(seed, number),
-                initial_scale=initial_scale,
-                device=device,
-                dtype=dtype,
                 backend=backend,
+                **options,
             )
             for number, (labels, fan_in) in enumerate(bands)
         }
-        self._set_bands(device, **layers)
+        self._set_bands(options.get("device"), **layers)
 
     def settings(self) -> dict[str, Any]:
         """Constructor arguments that fix the shapes."""
-        layers = [part.layer for part in self.sparse_parts()]
+        layers = [band for band in self.bands if isinstance(band, SparseLinear)]
         # A layer smaller than a group has a group of its own size.
         whole = max(layers, key=lambda layer: layer.group_size).settings()
         shared = {name: whole[name] for name in ("in_features", "group_size", "bias", "cluster_size", "cluster_inputs")}

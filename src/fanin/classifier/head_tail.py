@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from fanin.classifier.dense import DenseLinear
 from fanin.classifier.label_bands import LabelBands
 from fanin.classifier.sparse import SparseLinear
 from fanin.errors import ConfigError
 from fanin.kernels.drawing import mix_seed
+
+if TYPE_CHECKING:
+    from typing import Unpack
+
+    from fanin.classifier.label_bands import BandOptions
 
 
 class HeadTailLinear(LabelBands):
@@ -27,15 +30,12 @@ class HeadTailLinear(LabelBands):
         head_labels: how many labels are dense, in 1..L-1. Which ones is for ``order.assign`` to say: the first ones
             of the order; groups and clusters of the tail are consecutive behind them.
         head_inputs: inputs that a head label reads, the first ones; None for all.
-        bias: whether each label has a bias.
         cluster_size: tail labels that share one dense vector, 0 for none.
         cluster_inputs: inputs that the clusters' vectors read, the first ones; None for all.
-        reference_fan_in: R, to update labels of n inputs at R / n times the learning rate, as in ``SparseLinear``.
         seed: of index sets and weights.
-        initial_scale: weights and bias start uniform within initial_scale / sqrt(inputs of a label); 0 starts at zero.
-        device: where the tensors lie.
-        dtype: of weights and bias, float32 by default.
         backend: of the tail, "reference" or "cpu" to force one; None takes FANIN_BACKEND, else the fastest.
+        options: bias, reference_fan_in, initial_scale, device and dtype of both layers, as in ``SparseLinear``; for the
+            head ``head_inputs`` is F there.
 
     Attributes:
         head: the dense layer.
@@ -62,15 +62,11 @@ class HeadTailLinear(LabelBands):
         *,
         head_labels: int,
         head_inputs: int | None = None,
-        bias: bool = True,
         cluster_size: int = 0,
         cluster_inputs: int | None = None,
-        reference_fan_in: int | None = None,
         seed: int = 0,
-        initial_scale: float = 1.0,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype = torch.float32,
         backend: str | None = None,
+        **options: Unpack[BandOptions],
     ) -> None:
         super().__init__(in_features, out_features)
         if not 1 <= head_labels < out_features:
@@ -81,32 +77,19 @@ class HeadTailLinear(LabelBands):
         inputs = in_features if head_inputs is None else head_inputs
         if not 1 <= inputs <= in_features:
             raise ConfigError(f"head_inputs={inputs} must lie in 1..{in_features}, the layer's inputs")
-        head = DenseLinear(
-            inputs,
-            head_labels,
-            bias=bias,
-            reference_fan_in=reference_fan_in,
-            seed=mix_seed(seed, 1),
-            initial_scale=initial_scale,
-            device=device,
-            dtype=dtype,
-        )
+        head = DenseLinear(inputs, head_labels, seed=mix_seed(seed, 1), **options)
         tail = SparseLinear(
             in_features,
             out_features - head_labels,
             fan_in,
             group_size,
-            bias=bias,
             cluster_size=cluster_size,
             cluster_inputs=cluster_inputs,
-            reference_fan_in=reference_fan_in,
             seed=seed,
-            initial_scale=initial_scale,
-            device=device,
-            dtype=dtype,
             backend=backend,
+            **options,
         )
-        self._set_bands(device, head=head, tail=tail)
+        self._set_bands(options.get("device"), head=head, tail=tail)
 
     def settings(self) -> dict[str, Any]:
         """Constructor arguments that fix the shapes."""

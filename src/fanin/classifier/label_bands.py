@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import accumulate
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, TypedDict, cast
 
 import torch
 from torch import Tensor
@@ -22,6 +22,16 @@ if TYPE_CHECKING:
     from fanin.kernels.spec import Loss, Positives, Update
 
 Band = DenseLinear | SparseLinear
+
+
+class BandOptions(TypedDict, total=False):
+    """What all layers of a classifier share, with the meaning and the defaults of ``SparseLinear``."""
+
+    bias: bool
+    reference_fan_in: int | None
+    initial_scale: float
+    device: torch.device | str | None
+    dtype: torch.dtype
 
 
 class LabelBands(Classifier):
