@@ -47,6 +47,7 @@ def test_few_texts_are_learned_from(recipe):
         ["classifier.cluster_size=0"],
         ["classifier.group_size=3", "classifier.cluster_size=3"],
         ["classifier.kind=head_tail"],
+        ["classifier.fan_in_by_frequency=[{share: 0.01, fan_in: 64}]", "classifier.reference_fan_in=32"],
         ["classifier.kind=dense"],
         ["intermediate.width=100"],
     ],

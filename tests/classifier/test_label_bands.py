@@ -181,6 +181,34 @@ def test_equal_to_one_layer_with_the_same_tensors(sizes, G):
     assert torch.equal(layer.topk(x, 7)[1], whole.topk(x, 7)[1])
 
 
+@given(
+    st.lists(st.tuples(st.integers(1, 12), st.integers(1, D)), min_size=1, max_size=4),
+    st.integers(1, 30),
+    st.booleans(),
+    st.integers(0, 99),
+)
+def test_topk_is_what_sorting_all_scores_gives(bands, k, excluding, seed):
+    """With scores that are small whole numbers, so that many are equal."""
+    generator = torch.Generator().manual_seed(seed)
+    count = sum(labels for labels, _ in bands)
+    layer = BandedLinear(D, count, bands, seed=seed)
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter.copy_(torch.randint(-1, 2, parameter.shape, generator=generator))
+    parts = torch.randperm(count, generator=generator).split([labels for labels, _ in bands])
+    layer.order.assign(torch.cat([part.sort().values for part in parts]))
+    x = torch.randint(-1, 2, (3, D), generator=generator).float()
+    exclude = Positives(torch.tensor([0, 2, 2, 5]), torch.randint(count, (5,), generator=generator))
+    scores, labels = layer.topk(x, k, exclude if excluding else None)
+    assert scores.shape == labels.shape == (3, min(k, count))
+    for row, logits in enumerate(layer(x).tolist()):
+        barred = exclude.indices[exclude.indptr[row] : exclude.indptr[row + 1]].tolist() if excluding else []
+        best = sorted((-score, label) for label, score in enumerate(logits) if label not in barred)
+        best += [(math.inf, -1)] * len(barred)
+        expected = [(-negated, label) for negated, label in best[: labels.shape[1]]]
+        assert list(zip(scores[row].tolist(), labels[row].tolist(), strict=True)) == expected
+
+
 def test_the_sparse_parts_are_the_layers_with_their_labels():
     layer = HeadTailLinear(D, L, 5, 4, head_labels=H)
     layer.order.assign(ORDER)

@@ -63,6 +63,18 @@ def test_sizes_that_a_description_promises_are_not_allocated(setting, run, tmp_p
             load_model(folder)
 
 
+@pytest.mark.parametrize(
+    "bands", [[[40, 16]], [[2, 16], [38, 33]], [[2, 16], [39, 16]], [2, 38], {"2": 16}, [["2", 16]], []]
+)
+def test_bands_that_a_file_cannot_have_are_refused(bands, planted, tiny_recipe, train):
+    _, run = train(planted, tiny_recipe("plain", *KINDS["plain"], "training.steps=1"))
+    description = json.loads((run.model / "model.json").read_text(encoding="utf-8"))
+    description["classifier"]["settings"]["bands"] = bands
+    (run.model / "model.json").write_text(json.dumps(description), encoding="utf-8")
+    with pytest.raises(CheckpointError):
+        load_model(run.model)
+
+
 def test_it_is_rewired_on_schedule_if_its_recipe_says_so(run):
     name, result, folder = run
     reports = _events(folder, "rewire")

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from fanin.classifier.banded import BandedLinear
 from fanin.classifier.sparse import SparseLinear
 from fanin.classifier.topology import check_index, draw_index
 from fanin.data.formats import open_dataset
@@ -82,6 +83,26 @@ def test_what_texts_leave_free_reads_random_learned_features(prepared):
         assert layer.index[label].tolist() == random[label].tolist()
         assert not layer.weight[label].any()
     assert layer.weight[1].any()
+
+
+def test_bands_start_as_their_labels_would_alone(prepared):
+    """The same tokens and weights, up to each band's fan-in; random inputs of every band are its own."""
+    data, encoder = prepared
+    layer = BandedLinear(encoder.out_features, 40, [(10, F), (30, F)])
+    layer.order.assign(torch.randperm(40, generator=torch.Generator().manual_seed(2)))
+    start_from_tokens(layer.sparse_parts(), encoder, data.store.split("train"), data.train_rows, GAIN, 9, Silent())
+    alone = started(prepared, ordered=True)
+    index = torch.cat([part.layer.index.int() for part in layer.sparse_parts()])
+    lexical = index >= encoder.learned_features
+    assert torch.equal(lexical, alone.index.int() >= encoder.learned_features)
+    assert torch.equal(index[lexical], alone.index.int()[lexical])
+    weight = torch.cat([part.layer.weight.detach() for part in layer.sparse_parts()])
+    torch.testing.assert_close(weight, alone.weight.detach())
+    unseen = BandedLinear(encoder.out_features, 40, [(20, F), (20, F)])
+    nothing = data.train_rows[:0]
+    start_from_tokens(unseen.sparse_parts(), encoder, data.store.split("train"), nothing, GAIN, 9, Silent())
+    assert not torch.equal(unseen.band0.index, unseen.band1.index)
+    assert int(unseen.band1.index.int().max()) < encoder.learned_features
 
 
 def test_biases_and_clusters_stay(prepared):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from fanin.classifier.banded import BandedLinear
 from fanin.classifier.head_tail import HeadTailLinear
 from fanin.classifier.sparse import SparseLinear
 from fanin.classifier.topology import check_index
@@ -74,6 +75,23 @@ def test_the_tail_of_a_split_gets_what_its_labels_would_get_alone(prepared):
     torch.testing.assert_close(tail.layer.weight[:-1], alone.weight[tail.labels][:-1])  # the last label has no texts
     assert torch.equal(tail.layer.index[:-1].int(), alone.index.int()[tail.labels][:-1])
     assert not split.head.weight.any()
+
+
+@pytest.mark.parametrize("group_size", [1, 3])
+def test_bands_get_what_their_labels_would_get_alone(group_size, prepared):
+    data, encoder = prepared
+    order = torch.randperm(40, generator=torch.Generator().manual_seed(1))
+    whole = SparseLinear(32, 40, 8, group_size, ordered=True, initial_scale=0.0)
+    bands = BandedLinear(32, 40, [(12, 8), (28, 8)], group_size, initial_scale=0.0)
+    for layer in (whole, bands):
+        layer.order.assign(order)
+        rows = data.train_rows
+        start_from_centroids(layer.sparse_parts(), encoder, data.store.split("train"), rows, 6.0, Silent())
+    parts = [part.layer for part in bands.sparse_parts()]
+    seen = order != 39  # the last label has no texts
+    for name in ("weight", "bias"):
+        tensors = torch.cat([getattr(layer, name) for layer in parts])
+        torch.testing.assert_close(tensors[seen], getattr(whole, name)[seen])
 
 
 def test_it_predicts_before_training(planted, tiny_recipe, train):

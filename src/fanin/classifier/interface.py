@@ -75,7 +75,8 @@ class Classifier(nn.Module, ABC):
 
         Returns:
             Scores (B, min(k, L)), descending, and labels of the same shape, int64; places that could not be filled
-            hold score -inf and label -1.
+            hold score -inf and label -1. Among equal scores the lower label comes first, but for layers that keep
+            related labels together: there it may be the lower place.
 
         Raises:
             ConfigError: k is below 1, shapes or dtypes do not fit, or a label id is out of range.
