@@ -23,7 +23,8 @@ namespace {
 
 using Matrix = nb::ndarray<float, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 using Vector = nb::ndarray<float, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
-using IndexMatrix = nb::ndarray<nb::ndim<2>, nb::c_contig, nb::device::cpu>;
+using AnyMatrix = nb::ndarray<nb::ndim<2>, nb::c_contig, nb::device::cpu>;
+using AnyVector = nb::ndarray<nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 using LongVector = nb::ndarray<std::int64_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 using LongMatrix = nb::ndarray<std::int64_t, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 using IntVector = nb::ndarray<std::int32_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
@@ -36,23 +37,32 @@ std::int64_t size(const auto& array, std::size_t dimension) {
   return static_cast<std::int64_t>(array.shape(dimension));
 }
 
-bool is_wide(const IndexMatrix& index) {
+bool is_wide(const AnyMatrix& index) {
   require(index.dtype() == nb::dtype<std::uint16_t>() || index.dtype() == nb::dtype<std::int32_t>(),
           "index has to be uint16 or int32");
   return index.dtype() == nb::dtype<std::int32_t>();
 }
 
+// Codes of bfloat16 come as uint16 and those of float8 as uint8: not every version of DLPack has the types themselves.
+fanin::Storage storage_of(const auto& array) {
+  if (array.dtype() == nb::dtype<std::uint16_t>()) return fanin::Storage::bf16;
+  if (array.dtype() == nb::dtype<std::uint8_t>()) return fanin::Storage::fp8;
+  require(array.dtype() == nb::dtype<float>(), "weights have to be float32, or uint16 or uint8 codes");
+  return fanin::Storage::fp32;
+}
+
 // A layer together with the arrays that it views.
 struct LayerArrays {
-  Matrix weight;
-  IndexMatrix index;
+  AnyMatrix weight;
+  AnyMatrix index;
   std::optional<Vector> bias;
   fanin::Layer layer;
 
-  LayerArrays(Matrix w, IndexMatrix i, std::optional<Vector> b, std::int64_t group, std::int64_t inputs,
+  LayerArrays(AnyMatrix w, AnyMatrix i, std::optional<Vector> b, std::int64_t group, std::int64_t inputs,
               std::int64_t dense_inputs)
       : weight(std::move(w)), index(std::move(i)), bias(std::move(b)) {
     layer.weight = weight.data();
+    layer.storage = storage_of(weight);
     layer.index = index.data();
     layer.wide_index = is_wide(index);
     layer.bias = bias ? bias->data() : nullptr;
@@ -196,12 +206,21 @@ void topk(const LayerArrays& arrays, const Matrix& x, const std::optional<Matrix
   fanin::topk(arrays.layer, x.data(), B, shared, k, indptr ? &exclude : nullptr, scores.data(), labels.data(), threads);
 }
 
-void draw_index(const IndexMatrix& index, std::int64_t inputs, std::uint64_t seed, int threads) {
+void draw_index(const AnyMatrix& index, std::int64_t inputs, std::uint64_t seed, int threads) {
   const bool wide = is_wide(index);
   const std::int64_t sets = size(index, 0), fan_in = size(index, 1);
   require(fan_in <= inputs && inputs <= (wide ? std::int64_t{1} << 31 : 65536), "F > D, or D beyond the index's dtype");
   const nb::gil_scoped_release release;
   fanin::draw_index(sets, fan_in, inputs, seed, wide, index.data(), threads);
+}
+
+void round_into(const Vector& values, std::uint64_t key, std::int64_t first, const AnyVector& out, int threads) {
+  require(size(values, 0) == size(out, 0), "as many values as places");
+  const fanin::Storage storage = storage_of(out);
+  require(storage != fanin::Storage::fp32, "values are rounded to uint16 or uint8 codes");
+  require(first >= 0, "elements are numbered from 0");
+  const nb::gil_scoped_release release;
+  fanin::round_into(values.data(), size(values, 0), storage, key, first, out.data(), threads);
 }
 
 void rewire(const LayerArrays& arrays, const std::vector<Matrix>& weight_moments, std::int64_t limit, double threshold,
@@ -219,9 +238,9 @@ void rewire(const LayerArrays& arrays, const std::vector<Matrix>& weight_moments
 
 NB_MODULE(_cpu, module) {
   module.doc() = "The compiled CPU core of fanin; use it through fanin.kernels.cpu.";
-  nb::class_<fanin::UpdateRule>(module, "UpdateRule");
+  nb::class_<fanin::UpdateRule>(module, "UpdateRule").def_rw("rounding_key", &fanin::UpdateRule::rounding_key);
   nb::class_<LayerArrays>(module, "Layer")
-      .def(nb::init<Matrix, IndexMatrix, std::optional<Vector>, std::int64_t, std::int64_t, std::int64_t>(),
+      .def(nb::init<AnyMatrix, AnyMatrix, std::optional<Vector>, std::int64_t, std::int64_t, std::int64_t>(),
            "weight"_a.noconvert(), "index"_a.noconvert(), "bias"_a.noconvert().none(), "group_size"_a, "in_features"_a,
            "dense_inputs"_a);
   module.def("instruction_set", [] { return std::string(fanin::kernels().name); });
@@ -241,6 +260,8 @@ NB_MODULE(_cpu, module) {
              "indptr"_a.noconvert().none(), "indices"_a.noconvert().none(), "scores"_a.noconvert(),
              "labels"_a.noconvert(), "threads"_a);
   module.def("draw_index", &draw_index, "index"_a.noconvert(), "in_features"_a, "seed"_a, "threads"_a);
+  module.def("round_into", &round_into, "values"_a.noconvert(), "key"_a, "first_element"_a, "out"_a.noconvert(),
+             "threads"_a);
   module.def("rewire", &rewire, "layer"_a, "weight_moments"_a, "limit"_a, "threshold"_a, "seed"_a,
              "inputs"_a, "replaced"_a.noconvert(), "threads"_a);
 }

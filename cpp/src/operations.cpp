@@ -56,4 +56,15 @@ double train_step(const Layer& layer, const Moments& moments, const float* x, st
   return static_cast<double>(scale) * total;
 }
 
+void round_into(const float* values, std::int64_t n, Storage storage, std::uint64_t key, std::int64_t first, void* out,
+                int threads) {
+  constexpr std::int64_t kAlone = std::int64_t{1} << 16;  // starting another thread takes longer
+  const int parts = n < kAlone ? 1 : threads;
+  run_parts(parts, [&](int part) {
+    const Share range = share(n, part, parts);
+    kernels().round(storage, values + range.first, key, first + range.first, range.end - range.first,
+                    static_cast<std::uint8_t*>(out) + range.first * bytes_of(storage));
+  });
+}
+
 }  // namespace fanin

@@ -13,7 +13,7 @@ namespace {
 std::int64_t round_up(std::int64_t n, std::int64_t multiple) { return (n + multiple - 1) / multiple * multiple; }
 
 struct Sizes {
-  std::int64_t logits, weight_grad, bias_grad, inputs_by_row, active;
+  std::int64_t logits, weight, weight_grad, bias_grad, inputs_by_row, active;
 };
 
 Sizes sizes(const Layer& layer, const Tiling& tiling, std::int64_t sets_per_block) {
@@ -21,6 +21,7 @@ Sizes sizes(const Layer& layer, const Tiling& tiling, std::int64_t sets_per_bloc
   const std::int64_t fan_in = round_up(layer.fan_in, kMaxLanes);
   const bool groups = layer.group > 1;
   return {std::max(layer.group, kMaxLanes) * tiling.tile_rows,
+          layer.storage == Storage::fp32 ? 0 : round_up(labels * layer.fan_in, kMaxLanes),
           labels * fan_in,
           round_up(labels, kMaxLanes),
           groups ? tiling.tile_rows * fan_in : 0,
@@ -72,7 +73,7 @@ std::int64_t choose_sets_per_block(const Layer& layer, const Tiling& tiling) {
 
 std::int64_t scratch_floats(const Layer& layer, const Tiling& tiling, std::int64_t sets_per_block) {
   const Sizes s = sizes(layer, tiling, sets_per_block);
-  return s.logits + s.weight_grad + s.bias_grad + s.inputs_by_row + 2 * s.active;
+  return s.logits + s.weight + s.weight_grad + s.bias_grad + s.inputs_by_row + 2 * s.active;
 }
 
 Scratch place_scratch(const Layer& layer, const Tiling& tiling, std::int64_t sets_per_block, float* memory) {
@@ -84,6 +85,7 @@ Scratch place_scratch(const Layer& layer, const Tiling& tiling, std::int64_t set
     return start;
   };
   scratch.logits = take(s.logits);
+  scratch.weight = take(s.weight);
   scratch.inputs_by_row = take(s.inputs_by_row);
   scratch.weight_grad = take(s.weight_grad);
   scratch.bias_grad = take(s.bias_grad);

@@ -1,11 +1,13 @@
 // Drawing and rewiring of index sets.
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <limits>
 #include <vector>
 
 #include "drawing.h"
 #include "fanin/operations.h"
+#include "storage.h"
 #include "threads.h"
 
 namespace fanin {
@@ -52,7 +54,8 @@ class Rewirer {
         threshold_(threshold),
         inputs_(inputs),
         drawer_(seed, inputs),
-        slots_(static_cast<std::size_t>(layer.fan_in)) {}
+        slots_(static_cast<std::size_t>(layer.fan_in)),
+        widened_(layer.storage == Storage::fp32 ? 0 : static_cast<std::size_t>(layer.fan_in)) {}
 
   std::int32_t rewire(std::int64_t set) {
     const std::int64_t F = layer_.fan_in;
@@ -79,7 +82,7 @@ class Rewirer {
     const std::int64_t F = layer_.fan_in;
     for (std::int64_t f = 0; f < F; ++f) slots_[static_cast<std::size_t>(f)] = {0.0, f};
     for (std::int64_t label = first_label; label < first_label + labels; ++label) {
-      const float* row = layer_.weight + label * F;
+      const float* row = weights_of(label);
       for (std::int64_t f = 0; f < F; ++f) {
         slots_[static_cast<std::size_t>(f)].score += std::fabs(static_cast<double>(row[f]));
       }
@@ -89,6 +92,14 @@ class Rewirer {
       // NaN sorts last, and the comparison needs an order.
       if (std::isnan(slot.score)) slot.score = std::numeric_limits<double>::infinity();
     }
+  }
+
+  // The weights of a label, [F].
+  const float* weights_of(std::int64_t label) {
+    const std::int64_t F = layer_.fan_in;
+    if (layer_.storage == Storage::fp32) return static_cast<const float*>(layer_.weight) + label * F;
+    widen_weights(layer_.storage, layer_.weight, label * F, F, widened_.data());
+    return widened_.data();
   }
 
   // The first of slots_, in their order, take the inputs of the drawn ranks.
@@ -101,7 +112,8 @@ class Rewirer {
       const std::int64_t slot = slots_[i].number;
       index[slot] = value;
       for (std::int64_t label = first_label; label < first_label + labels; ++label) {
-        layer_.weight[label * F + slot] = 0.0f;
+        const std::int64_t bytes = bytes_of(layer_.storage);
+        std::memset(static_cast<char*>(layer_.weight) + (label * F + slot) * bytes, 0, static_cast<std::size_t>(bytes));
         for (float* moment : moments_.weight) {
           if (moment != nullptr) moment[label * F + slot] = 0.0f;
         }
@@ -129,6 +141,7 @@ class Rewirer {
   std::int64_t inputs_;  // regrown slots read one of the first so many
   SubsetDrawer drawer_;
   std::vector<Slot> slots_;
+  std::vector<float> widened_;  // a label's weights, where they are stored in fewer bits
   std::vector<Index> used_;  // by the set before it is rewired
 };
 

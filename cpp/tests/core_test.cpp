@@ -30,6 +30,7 @@ void check(bool condition, const char* what) {
                  static_cast<long long>(current->labels), static_cast<long long>(current->inputs),
                  static_cast<long long>(current->fan_in), static_cast<long long>(current->group),
                  static_cast<long long>(current->rows), static_cast<long long>(current->cluster));
+    std::fprintf(stderr, ", %lld bytes a weight", static_cast<long long>(fanin::bytes_of(current->storage)));
   }
   std::fputc('\n', stderr);
 }
@@ -45,6 +46,19 @@ void check_close(const std::vector<Actual>& actual, const std::vector<double>& t
     worst = error <= worst ? worst : error;  // NaN counts as worst
   }
   check(worst <= 1e-5 * largest, what);
+}
+
+// The weights are the true ones, or neighbours of them in the format that they are stored in.
+void check_weights(const Problem& p, const std::vector<double>& truth, const char* what) {
+  const std::vector<float> weights = p.weights();
+  if (p.codes.empty()) {
+    check_close(weights, truth, what);
+    return;
+  }
+  for (std::size_t i = 0; i < truth.size(); ++i) {
+    const double error = std::fabs(static_cast<double>(weights[i]) - truth[i]);
+    check(error <= 1.001 * oracle::spacing(p.shape.storage, truth[i]) + 1e-5, what);
+  }
 }
 
 std::vector<float> to_float(const std::vector<double>& values) { return {values.begin(), values.end()}; }
@@ -98,7 +112,7 @@ void test_train_step(const Shape& shape, fanin::Loss loss, bool emphasised, int 
   }
   check_close(dense_dx, true_dense_dx, "dx of the step");
   check_close(dscores, truth.dscores, "gradient of the shared scores");
-  check_close(p.weight, true_weight, "weights after the step");
+  check_weights(p, true_weight, "weights after the step");
   check_close(p.bias, true_bias, "biases after the step");
 }
 
@@ -126,7 +140,7 @@ void test_adamw(const Shape& shape) {
   std::vector<float> bias_mean(p.bias.size()), bias_variance(p.bias.size());
   fanin::train_step(layer, {{mean.data(), variance.data()}, {bias_mean.data(), bias_variance.data()}}, p.x.data(),
                     shape.rows, p.positives(), fanin::Loss::bce, rule, 1.0f, {}, dx.data(), nullptr, 2);
-  check_close(p.weight, true_weight, "weights after AdamW");
+  check_weights(p, true_weight, "weights after AdamW");
 }
 
 void test_topk(const Shape& shape, bool exclude, int threads) {
@@ -167,6 +181,7 @@ void test_rewiring(const Shape& shape, std::int64_t inputs_to_draw) {
   const Problem before = p;
   fanin::rewire(p.layer(), {{moment.data(), nullptr}, {nullptr, nullptr}}, limit, 0.5, 11, inputs_to_draw,
                 replaced.data(), 3);
+  const std::vector<float> weights = p.weights();
   for (std::int64_t set = 0; set < p.sets; ++set) {
     const std::int64_t label = set * shape.group;
     std::set<std::int64_t> inputs, used;
@@ -181,12 +196,39 @@ void test_rewiring(const Shape& shape, std::int64_t inputs_to_draw) {
       check(input < inputs_to_draw, "regrown input is one of the first");
       for (std::int64_t l = label; l < std::min(label + shape.group, shape.labels); ++l) {
         const auto at = static_cast<std::size_t>(l * shape.fan_in + f);
-        check(p.weight[at] == 0.0f && moment[at] == 0.0f, "regrown slot is zero");
+        check(weights[at] == 0.0f && moment[at] == 0.0f, "regrown slot is zero");
       }
     }
     check(static_cast<std::int64_t>(inputs.size()) == shape.fan_in, "no duplicates after rewiring");
     check(changed == replaced[static_cast<std::size_t>(set)] && changed <= limit, "number of replaced slots");
   }
+}
+
+// Values of every size go to a neighbour in the format; the numbers of the elements pass 2^32 on the way.
+void test_rounding(fanin::Storage storage, int threads) {
+  constexpr std::int64_t n = 70'001;
+  std::vector<float> values;
+  for (std::int64_t i = 0; i < n; ++i) {
+    values.push_back(std::ldexp(1.0f + static_cast<float>(i % 97) / 97.0f, static_cast<int>(i % 20) - 12));
+    if (i % 2 == 1) values.back() = -values.back();
+  }
+  values[5] = std::numeric_limits<float>::quiet_NaN();
+  values[6] = 3e38f;
+  std::vector<std::uint8_t> codes(static_cast<std::size_t>(n * fanin::bytes_of(storage)));
+  fanin::round_into(values.data(), n, storage, 0x123456789ABCDEFu, (std::int64_t{1} << 32) - 35'000, codes.data(),
+                    threads);
+  std::int64_t moved = 0;
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    const float rounded = oracle::decoded(storage, codes.data(), i);
+    if (i == 5 || i == 6) {
+      const float largest = storage == fanin::Storage::bf16 ? 3.3895314e38f : 448.0f;
+      check(i == 5 ? std::isnan(rounded) : rounded <= largest, "what is not finite, and saturation");
+      continue;
+    }
+    check(std::fabs(rounded - values[i]) < oracle::spacing(storage, values[i]), "a neighbour in the format");
+    moved += std::fabs(rounded) > std::fabs(values[i]) ? 1 : 0;
+  }
+  check(moved > n / 4 && moved < 3 * n / 4, "about as many are rounded up as down");
 }
 
 void test_non_finite_values() {
@@ -262,8 +304,24 @@ int main() {
     test_adamw(shape);
     test_rewiring(shape, shape.inputs);
     test_rewiring(shape, (shape.inputs + 1) / 2);
+    for (const fanin::Storage storage : {fanin::Storage::bf16, fanin::Storage::fp8}) {
+      shape.storage = storage;
+      for (const int threads : {1, 3}) {
+        test_autograd_operations(shape, threads);
+        test_train_step(shape, fanin::Loss::bce, false, threads);
+        test_topk(shape, true, threads);
+        shape.sparse = shape.inputs - shape.inputs / 3;
+        test_train_step(shape, fanin::Loss::squared_hinge, false, threads);
+        shape.sparse = 0;
+      }
+      test_adamw(shape);
+      test_rewiring(shape, shape.inputs);
+    }
   }
   current = nullptr;
+  for (const fanin::Storage storage : {fanin::Storage::bf16, fanin::Storage::fp8}) {
+    for (const int threads : {1, 3}) test_rounding(storage, threads);
+  }
   test_non_finite_values();
   test_refused_positives();
   std::printf("%d checks failed\n", failures);

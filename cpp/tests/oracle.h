@@ -3,6 +3,7 @@
 
 #include <cmath>
 #include <cstdint>
+#include <cstring>
 #include <random>
 #include <set>
 #include <vector>
@@ -16,7 +17,29 @@ struct Shape {
   std::int64_t labels, inputs, fan_in, group, rows;
   std::int64_t cluster = 0;  // labels that share a score, 0 where none do
   std::int64_t sparse = 0;   // so many of the last inputs are mostly zero
+  fanin::Storage storage = fanin::Storage::fp32;
 };
+
+// The number that a code of few bits stands for, from the definition of the formats.
+inline float decoded(fanin::Storage storage, const std::uint8_t* codes, std::size_t at) {
+  if (storage == fanin::Storage::bf16) {
+    const std::uint32_t bits = static_cast<std::uint32_t>(codes[2 * at] | codes[2 * at + 1] << 8) << 16;
+    float value;
+    std::memcpy(&value, &bits, sizeof(value));
+    return value;
+  }
+  const int exponent = codes[at] >> 3 & 15, mantissa = codes[at] & 7;
+  if (exponent == 15 && mantissa == 7) return std::nanf("");
+  const float magnitude = exponent ? std::ldexp(8.0f + static_cast<float>(mantissa), exponent - 10)
+                                   : std::ldexp(static_cast<float>(mantissa), -9);
+  return codes[at] & 128 ? -magnitude : magnitude;
+}
+
+// At least the distance of the numbers of a format next to a value.
+inline double spacing(fanin::Storage storage, double value) {
+  if (storage == fanin::Storage::bf16) return std::fmax(std::fabs(value) / 128.0, 1e-37);
+  return std::fmax(std::fabs(value) / 8.0, 1.0 / 512.0);
+}
 
 // A random layer and batch. Every array has exactly the stated size, so that a sanitizer sees each step outside.
 struct Problem {
@@ -24,6 +47,7 @@ struct Problem {
   std::int64_t sets;
   bool wide;
   std::vector<float> weight, bias, x, scores;
+  std::vector<std::uint8_t> codes;  // of the weights, where they are stored in fewer bits; little-endian
   std::vector<std::uint16_t> narrow_index;
   std::vector<std::int32_t> wide_index;
   std::vector<std::int64_t> indptr, indices;
@@ -37,6 +61,16 @@ struct Problem {
       for (float& value : values) value = normal(random);
     };
     fill(weight, s.labels * s.fan_in);
+    if (s.storage != fanin::Storage::fp32) {
+      codes.resize(weight.size() * static_cast<std::size_t>(fanin::bytes_of(s.storage)));
+      for (std::size_t i = 0; i < codes.size(); ++i) {  // high bytes that make numbers from 2^-9 to 2
+        const auto any = static_cast<std::uint8_t>(random());
+        const bool high = s.storage == fanin::Storage::fp8 || i % 2 == 1;
+        const int top = s.storage == fanin::Storage::fp8 ? any % 0x41 : 0x3B + any % 5;
+        codes[i] = high ? static_cast<std::uint8_t>(top | (any & 0x80)) : any;
+      }
+      weight = weights();
+    }
     fill(bias, s.labels);
     fill(x, s.rows * s.inputs);
     for (std::int64_t i = 0; i < s.rows * s.inputs; ++i) {
@@ -62,7 +96,16 @@ struct Problem {
 
   fanin::Layer layer() {
     void* index = wide ? static_cast<void*>(wide_index.data()) : static_cast<void*>(narrow_index.data());
-    return {weight.data(), index, wide, bias.data(), shape.labels, shape.inputs, shape.fan_in, shape.group, sets, shape.inputs - shape.sparse};
+    void* weights = codes.empty() ? static_cast<void*>(weight.data()) : static_cast<void*>(codes.data());
+    return {weights, shape.storage, index, wide, bias.data(), shape.labels, shape.inputs, shape.fan_in,
+            shape.group, sets, shape.inputs - shape.sparse};
+  }
+  // As they are now; `weight` keeps those from the start where they are stored in fewer bits.
+  std::vector<float> weights() const {
+    if (codes.empty()) return weight;
+    std::vector<float> values(weight.size());
+    for (std::size_t i = 0; i < values.size(); ++i) values[i] = decoded(shape.storage, codes.data(), i);
+    return values;
   }
   fanin::SharedScores shared() const {
     return {shape.cluster > 0 ? scores.data() : nullptr, shape.cluster};

@@ -1,5 +1,6 @@
 """One behavioural suite for all backends: weights stored in bfloat16 or float8, against float64 truth."""
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -18,13 +19,6 @@ BF16, FP8 = torch.bfloat16, torch.float8_e4m3fn
 FORMATS = pytest.mark.parametrize("dtype", [BF16, FP8], ids=["bf16", "fp8"])
 UPDATES = [SGD(0.3), SGD(0.3, weight_decay=0.1), SGD(0.2, momentum=0.9), AdamW(0.02, eps=1e-4, weight_decay=0.1)]
 SPACING = {BF16: 2**-8, FP8: 2**-4}  # at most, of neighbours, as a share of the number; half of it without a bit more
-
-
-@pytest.fixture(scope="module")
-def backend(backend):
-    if backend.name == "cpu":
-        pytest.skip("the compiled core reads float32 weights only")
-    return backend
 
 
 def _stored(layer, dtype, seed=3):
@@ -87,6 +81,18 @@ def test_a_step_is_that_of_float32_and_then_rounds(
     assert (~same).sum() <= 2 + 0.001 * same.numel()
     gap = (layer.weight.double() - expected.double()).abs()[~same]
     assert (gap <= 2 * SPACING[dtype] * truth.weight.abs()[~same] + 2**-9 + 1e-9).all()
+
+
+@FORMATS
+@pytest.mark.parametrize("first", [0, 2**32 - 70_000])
+def test_round_into_is_bit_for_bit_the_described_one(backend, dtype, first):
+    generator = torch.Generator().manual_seed(2)
+    values = torch.randn(300, 533, generator=generator) * 10.0 ** torch.randint(-8, 4, (300, 1), generator=generator)
+    values[7, :6] = torch.tensor([math.nan, math.inf, -math.inf, 3e38, -3.4028e38, -0.0])
+    values[8] = torch.randint(-(2**31), 2**31, (533,), generator=generator).int().view(torch.float32)  # any bits
+    out = torch.zeros(300, 533, dtype=dtype)
+    backend.round_into(values, out, 12, 34, first)
+    assert torch.equal(_codes(out), _codes(round_stochastically(values, dtype, 12, 34, first)))
 
 
 @FORMATS

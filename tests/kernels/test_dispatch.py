@@ -43,16 +43,17 @@ def core(monkeypatch):
     forget()
 
 
-def test_float32_on_the_cpu_takes_the_compiled_core(core):
-    backend, reason = dispatch.choose(CPU, torch.float32)
+@pytest.mark.parametrize("name", ["float32", "bfloat16", "float8_e4m3fn"])
+def test_float32_and_fewer_bits_on_the_cpu_take_the_compiled_core(core, name):
+    backend, reason = dispatch.choose(CPU, getattr(torch, name))
     assert backend.name == "cpu"
-    assert reason == "compiled core, float32 on the CPU"
+    assert reason == f"compiled core, {name} on the CPU"
     assert dispatch.compiled_core_obstacle() is None
 
 
 @pytest.mark.parametrize(
     ("device", "dtype", "words"),
-    [(CPU, torch.float64, "float64"), (CPU, torch.bfloat16, "bfloat16"), (META, torch.float32, "meta")],
+    [(CPU, torch.float64, "float64"), (CPU, torch.float16, "float16"), (META, torch.float32, "meta")],
 )
 def test_what_the_compiled_core_cannot_do_goes_to_the_reference(core, device, dtype, words):
     with warnings.catch_warnings():

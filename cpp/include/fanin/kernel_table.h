@@ -11,6 +11,7 @@ namespace fanin {
 // Scratch memory of one thread; sizes are given by scratch_sizes() in plan.h.
 struct Scratch {
   float* logits;           // [max(G, kMaxLanes), T]
+  float* weight;           // [sets_per_block * G, F]: a block's weights, where they are stored in fewer bits
   float* weight_grad;      // [sets_per_block * G, padded F]
   float* bias_grad;        // [sets_per_block * G]
   float* inputs_by_row;    // [T, padded F]: the gathered inputs of a set, row-major
@@ -99,6 +100,8 @@ struct KernelTable {
   void (*grad_input)(const GradInputTask& task);
   void (*grad_weight)(const GradWeightTask& task);
   void (*topk)(const TopkTask& task);
+  // Rounds n values, the elements first, first + 1, ..., to the codes `out`.
+  void (*round)(Storage storage, const float* values, std::uint64_t key, std::int64_t first, std::int64_t n, void* out);
 };
 
 #if defined(FANIN_X86)

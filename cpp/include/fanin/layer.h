@@ -6,9 +6,17 @@
 
 namespace fanin {
 
+// What weights are stored as; everything is computed in float. The codes are in src/storage.h.
+enum class Storage : int { fp32 = 0, bf16 = 1, fp8 = 2 };
+
+constexpr std::int64_t bytes_of(Storage storage) {
+  return storage == Storage::fp32 ? 4 : storage == Storage::bf16 ? 2 : 1;
+}
+
 // Views into the caller's arrays; nothing here owns memory.
 struct Layer {
-  float* weight;           // [L, F]
+  void* weight;            // [L, F]: float, or uint16_t and uint8_t codes
+  Storage storage;
   void* index;             // [S, F], uint16_t, or int32_t where wide_index
   bool wide_index;
   float* bias;             // [L] or null
@@ -56,6 +64,7 @@ struct UpdateRule {
   float one_minus_beta2;
   float step_size;         // AdamW: learning_rate / (1 - beta1^t)
   float root_correction;   // AdamW: 1 / sqrt(1 - beta2^t)
+  std::uint64_t rounding_key;  // of the step, where weights are stored in fewer bits
 };
 
 // The update's state: [L, F] and [L] arrays; SGD with momentum uses the first, AdamW both, others null.

@@ -36,6 +36,11 @@ void topk(const Layer& layer, const float* x, std::int64_t rows, const SharedSco
 void draw_index(std::int64_t sets, std::int64_t fan_in, std::int64_t inputs, std::uint64_t seed, bool wide, void* index,
                 int threads);
 
+// Rounds n values stochastically to out, uint16_t codes of bfloat16 or uint8_t codes of float8. They are the elements
+// first, first + 1, ...; key is mix_seed(seed, step) of fanin/kernels/drawing.py.
+void round_into(const float* values, std::int64_t n, Storage storage, std::uint64_t key, std::int64_t first, void* out,
+                int threads);
+
 // Replaces at most `limit` slots of each set, those with the smallest scores below the threshold, by unused ones of the
 // first `inputs` inputs, and zeroes their weights and moments. replaced is [S].
 void rewire(const Layer& layer, const Moments& moments, std::int64_t limit, double threshold, std::uint64_t seed,

@@ -30,14 +30,14 @@ void forward_range(const ForwardTask& task) {
   const Range& range = task.range;
   const Layer& layer = range.layer;
   const int64_t together = sets_at_once(layer);
-  for_tiles(range, [&](int64_t tile, int64_t first, int64_t end) {
+  for_tiles(range, [&](int64_t tile, const Block& block) {
     const float* x = task.x + tile * layer.inputs * NV * kLanes;
     const TileRows rows = tile_rows(range.tiling, tile);
-    ClusterPlace place(range.shared, first * layer.group);
-    for (int64_t s = first; s < end; s += together) {
+    ClusterPlace place(range.shared, block.first_label);
+    for (int64_t s = block.first_set; s < block.end_set; s += together) {
       int64_t labels = 0;
-      for (int64_t i = s; i < s + together && i < end; ++i) {
-        const Set<Index> set = set_at<Index>(layer, i);
+      for (int64_t i = s; i < s + together && i < block.end_set; ++i) {
+        const Set<Index> set = set_at<Index>(layer, block, i);
         place.move_to(set.first_label);
         set_forward<NV>(range, set, place, rows, x, range.scratch.logits + labels * NV * kLanes);
         labels += set.labels;
@@ -49,26 +49,26 @@ void forward_range(const ForwardTask& task) {
 
 // The gradients of the sets [s, ...) that are loaded together, then body(set, its gradients).
 template <int NV, class Index, class Body>
-FANIN_INLINE void with_gradients(const Range& range, const float* grad, int64_t tile, int64_t first, int64_t end,
+FANIN_INLINE void with_gradients(const Range& range, const float* grad, int64_t tile, const Block& block,
                                  const Body& body) {
   const Layer& layer = range.layer;
   const int64_t together = sets_at_once(layer);
-  for (int64_t s = first; s < end; s += together) {
-    const int64_t last = s + together < end ? s + together : end;
+  for (int64_t s = block.first_set; s < block.end_set; s += together) {
+    const int64_t last = s + together < block.end_set ? s + together : block.end_set;
     const int64_t stop = last * layer.group < layer.labels ? last * layer.group : layer.labels;
     load_by_label<NV>(grad + s * layer.group, layer.labels, stop - s * layer.group, tile_rows(range.tiling, tile),
                       range.scratch.logits);
     for (int64_t i = s; i < last; ++i) {
-      body(set_at<Index>(layer, i), range.scratch.logits + (i - s) * layer.group * NV * kLanes);
+      body(set_at<Index>(layer, block, i), range.scratch.logits + (i - s) * layer.group * NV * kLanes);
     }
   }
 }
 
 template <int NV, class Index>
 void grad_input_range(const GradInputTask& task) {
-  for_tiles(task.range, [&](int64_t tile, int64_t first, int64_t end) {
+  for_tiles(task.range, [&](int64_t tile, const Block& block) {
     float* dx = task.dx + tile * task.range.layer.inputs * NV * kLanes;
-    with_gradients<NV, Index>(task.range, task.grad, tile, first, end, [&](const Set<Index>& set, const float* g) {
+    with_gradients<NV, Index>(task.range, task.grad, tile, block, [&](const Set<Index>& set, const float* g) {
       set_backward<NV, true, false>(task.range, set, nullptr, dx, g, nullptr);
     });
   });
@@ -79,18 +79,16 @@ void grad_weight_range(const GradWeightTask& task) {
   const Range& range = task.range;
   const Layer& layer = range.layer;
   const int64_t F = layer.fan_in, stride = padded(F);
-  for_tiles(range, [&](int64_t tile, int64_t first, int64_t end) {
+  for_tiles(range, [&](int64_t tile, const Block& block) {
     const float* x = task.x + tile * layer.inputs * NV * kLanes;
-    const int64_t first_label = first * layer.group;
-    const int64_t labels = (end * layer.group < layer.labels ? end * layer.group : layer.labels) - first_label;
     float* dw = range.scratch.weight_grad;
-    if (tile == 0) zero(dw, labels * stride);
-    with_gradients<NV, Index>(range, task.grad, tile, first, end, [&](const Set<Index>& set, const float* g) {
-      set_backward<NV, false, true>(range, set, x, nullptr, g, dw + (set.first_label - first_label) * stride);
+    if (tile == 0) zero(dw, block.labels * stride);
+    with_gradients<NV, Index>(range, task.grad, tile, block, [&](const Set<Index>& set, const float* g) {
+      set_backward<NV, false, true>(range, set, x, nullptr, g, dw + (set.first_label - block.first_label) * stride);
     });
     if (tile + 1 < range.tiling.tiles) return;
-    for (int64_t i = 0; i < labels; ++i) {
-      for (int64_t f = 0; f < F; ++f) task.dw[(first_label + i) * F + f] = dw[i * stride + f];
+    for (int64_t i = 0; i < block.labels; ++i) {
+      for (int64_t f = 0; f < F; ++f) task.dw[(block.first_label + i) * F + f] = dw[i * stride + f];
     }
   });
 }

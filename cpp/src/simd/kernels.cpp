@@ -13,14 +13,14 @@ template <int NV, class Index>
 void topk_range(const TopkTask& task) {
   const Range& range = task.range;
   constexpr int kTile = NV * kLanes;
-  for_tiles(range, [&](int64_t tile, int64_t first, int64_t end) {
+  for_tiles(range, [&](int64_t tile, const Block& block) {
     const float* x = task.x + tile * range.layer.inputs * kTile;
     const TileRows rows = tile_rows(range.tiling, tile);
     float* thresholds = task.thresholds + tile * kTile;
     const std::uint8_t* active = range.active ? range.active + tile * range.layer.inputs : nullptr;
-    ClusterPlace place(range.shared, first * range.layer.group);
-    for (int64_t s = first; s < end; ++s) {
-      const Set<Index> set = set_at<Index>(range.layer, s);
+    ClusterPlace place(range.shared, block.first_label);
+    for (int64_t s = block.first_set; s < block.end_set; ++s) {
+      const Set<Index> set = set_at<Index>(range.layer, block, s);
       float* z = range.scratch.logits;
       place.move_to(set.first_label);
       if (active) {
@@ -74,7 +74,8 @@ FANIN_DISPATCH(topk, const TopkTask&)
 
 #define FANIN_TEXT(name) #name
 #define FANIN_NAME(name) FANIN_TEXT(name)
-constexpr KernelTable kTable = {FANIN_NAME(FANIN_ISA), pack, unpack_sum, train, forward, grad_input, grad_weight, topk};
+constexpr KernelTable kTable = {FANIN_NAME(FANIN_ISA), pack, unpack_sum, train, forward, grad_input,
+                                grad_weight,           topk, round};
 
 }  // namespace
 }  // namespace FANIN_ISA

@@ -7,6 +7,7 @@
 #include "simd/per_group.h"
 #include "simd/per_label.h"
 #include "simd/shared.h"
+#include "storage.h"
 
 namespace fanin {
 namespace FANIN_ISA {
@@ -32,17 +33,42 @@ struct Set {
   int64_t first_label;
   int64_t labels;  // G, fewer in the last set
   const Index* index;
-  float* weight;  // [labels, F]
+  const float* weight;  // [labels, F]
   const float* bias;
   int64_t fan_in;
 };
 
+// The sets [first_set, end_set) that are worked on together, with their weights as floats: where they are stored in
+// fewer bits, a copy that the kernels read once for every tile.
+struct Block {
+  int64_t first_set;
+  int64_t end_set;
+  int64_t first_label;
+  int64_t labels;
+  float* weight;  // [labels, F]
+};
+
+Block block_at(const Range& range, int64_t first_set) {
+  const Layer& layer = range.layer;
+  const int64_t last = first_set + range.sets_per_block;
+  const int64_t end_set = last < range.end_set ? last : range.end_set;
+  const int64_t first_label = first_set * layer.group, end_label = end_set * layer.group;
+  const int64_t labels = (end_label < layer.labels ? end_label : layer.labels) - first_label;
+  const int64_t first = first_label * layer.fan_in;
+  if (layer.storage == Storage::fp32) {
+    return {first_set, end_set, first_label, labels, static_cast<float*>(layer.weight) + first};
+  }
+  widen_weights(layer.storage, layer.weight, first, labels * layer.fan_in, range.scratch.weight);
+  return {first_set, end_set, first_label, labels, range.scratch.weight};
+}
+
 template <class Index>
-Set<Index> set_at(const Layer& layer, int64_t set) {
+Set<Index> set_at(const Layer& layer, const Block& block, int64_t set) {
   const int64_t first = set * layer.group;
   const int64_t left = layer.labels - first;
   return {first, left < layer.group ? left : layer.group, static_cast<const Index*>(layer.index) + set * layer.fan_in,
-          layer.weight + first * layer.fan_in, layer.bias ? layer.bias + first : nullptr, layer.fan_in};
+          block.weight + (first - block.first_label) * layer.fan_in, layer.bias ? layer.bias + first : nullptr,
+          layer.fan_in};
 }
 
 // The part of a set of one label that reads what a tile holds values of; `active` is the tile's row of flags.
@@ -88,12 +114,12 @@ FANIN_INLINE void set_backward(const Range& range, const Set<Index>& set, const 
   if constexpr (kWantDx) group_grad_input<NV>(dx, set.index, set.weight, F, set.labels, g);
 }
 
-// Calls body(tile, first set, end set) for all tiles and sets of a range.
+// Calls body(tile, block) for all tiles and sets of a range.
 template <class Body>
 FANIN_INLINE void for_tiles(const Range& range, const Body& body) {
   for (int64_t first = range.first_set; first < range.end_set; first += range.sets_per_block) {
-    const int64_t end = first + range.sets_per_block < range.end_set ? first + range.sets_per_block : range.end_set;
-    for (int64_t tile = 0; tile < range.tiling.tiles; ++tile) body(tile, first, end);
+    const Block block = block_at(range, first);
+    for (int64_t tile = 0; tile < range.tiling.tiles; ++tile) body(tile, block);
   }
 }
 

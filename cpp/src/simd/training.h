@@ -39,10 +39,9 @@ FANIN_INLINE bool set_gradient(const TrainTask& task, const Set<Index>& set, con
   return needed;
 }
 
-// The sets [first, end) on one tile.
+// The sets of a block on one tile.
 template <int NV, bool kFull, class Index>
-void train_tile(const TrainTask& task, int64_t first, int64_t end, int64_t tile, const LabelRow* positive,
-                LossSum& sum) {
+void train_tile(const TrainTask& task, const Block& block, int64_t tile, const LabelRow* positive, LossSum& sum) {
   const Range& range = task.range;
   const Layer& layer = range.layer;
   const Scratch& scratch = range.scratch;
@@ -50,7 +49,7 @@ void train_tile(const TrainTask& task, int64_t first, int64_t end, int64_t tile,
   const float* x = task.x + tile * layer.inputs * NV * kLanes;
   float* dx = task.dx + tile * layer.inputs * NV * kLanes;
   const std::uint8_t* active = range.active ? range.active + tile * layer.inputs : nullptr;
-  ClusterPlace place(range.shared, first * layer.group);
+  ClusterPlace place(range.shared, block.first_label);
   const auto train_set = [&](const auto& set, float* db, float* dw) {
     place.move_to(set.first_label);
     set_forward<NV>(range, set, place, rows, x, scratch.logits);
@@ -62,9 +61,9 @@ void train_tile(const TrainTask& task, int64_t first, int64_t end, int64_t tile,
     set_backward<NV, true, true>(range, set, x, dx, scratch.logits, dw);
     return true;
   };
-  for (int64_t s = first; s < end; ++s) {
-    const Set<Index> set = set_at<Index>(layer, s);
-    const int64_t local = set.first_label - first * layer.group;
+  for (int64_t s = block.first_set; s < block.end_set; ++s) {
+    const Set<Index> set = set_at<Index>(layer, block, s);
+    const int64_t local = set.first_label - block.first_label;
     float* dw = scratch.weight_grad + local * padded(layer.fan_in);
     if (!active) {
       train_set(set, scratch.bias_grad + local, dw);
@@ -77,6 +76,10 @@ void train_tile(const TrainTask& task, int64_t first, int64_t end, int64_t tile,
   }
 }
 
+void round(Storage storage, const float* values, std::uint64_t key, int64_t first, int64_t n, void* out) {
+  round_values(storage, values, key, first, n, out);
+}
+
 // Blocks of sets, all tiles inside a block; the weights of a block change once all its tiles are done, so that
 // every tile sees the weights from before the step.
 template <int NV, class Index>
@@ -84,13 +87,12 @@ void train_range(TrainTask& task) {
   const Range& range = task.range;
   const Layer& layer = range.layer;
   const Scratch& scratch = range.scratch;
-  const int64_t F = layer.fan_in, G = layer.group, stride = padded(F);
+  const int64_t F = layer.fan_in, stride = padded(F);
   LossSum sum;
   const LabelRow* positive = task.positives_begin;
   for (int64_t first = range.first_set; first < range.end_set; first += range.sets_per_block) {
-    const int64_t end = first + range.sets_per_block < range.end_set ? first + range.sets_per_block : range.end_set;
-    const int64_t first_label = first * G;
-    const int64_t labels = (end * G < layer.labels ? end * G : layer.labels) - first_label;
+    const Block block = block_at(range, first);
+    const int64_t first_label = block.first_label, labels = block.labels;
     zero(scratch.weight_grad, labels * stride);
     zero(scratch.bias_grad, labels);
     if (range.shared.scores) {
@@ -99,16 +101,20 @@ void train_range(TrainTask& task) {
     while (positive != task.positives_end && positive->label < first_label) ++positive;
     for (int64_t tile = 0; tile < range.tiling.tiles; ++tile) {
       if (tile_rows(range.tiling, tile).count == NV * kLanes) {
-        train_tile<NV, true, Index>(task, first, end, tile, positive, sum);
+        train_tile<NV, true, Index>(task, block, tile, positive, sum);
       } else {
-        train_tile<NV, false, Index>(task, first, end, tile, positive, sum);
+        train_tile<NV, false, Index>(task, block, tile, positive, sum);
       }
     }
-    update_rows(task.update, task.update.weight_decay, task.scale, scratch.weight_grad, stride, layer.weight,
+    update_rows(task.update, task.update.weight_decay, task.scale, scratch.weight_grad, stride, block.weight,
                 task.moments.weight, first_label, labels, F);
+    if (layer.storage != Storage::fp32) {
+      round(layer.storage, block.weight, task.update.rounding_key, first_label * F, labels * F,
+            static_cast<char*>(layer.weight) + first_label * F * bytes_of(layer.storage));
+    }
     if (layer.bias) {
-      update_rows(task.update, 0.0f, task.scale, scratch.bias_grad, 1, layer.bias, task.moments.bias, first_label,
-                  labels, 1);
+      update_rows(task.update, 0.0f, task.scale, scratch.bias_grad, 1, layer.bias + first_label, task.moments.bias,
+                  first_label, labels, 1);
     }
   }
   sum.flush();

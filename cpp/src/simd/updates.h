@@ -41,7 +41,8 @@ FANIN_INLINE void update_row(const UpdateRule& rule, float weight_decay, float s
   }
 }
 
-// Updates rows [first_row, first_row + rows) of an [., width] parameter; the gradient has its own stride.
+// Updates rows of an [., width] parameter, given from the first of them on, with its whole moments, of which they are the
+// rows [first_row, first_row + rows); the gradient has its own stride.
 FANIN_INLINE void update_rows(const UpdateRule& rule, float weight_decay, float scale, const float* gradient,
                               std::int64_t gradient_stride, float* parameter, float* const moments[2],
                               std::int64_t first_row, std::int64_t rows, std::int64_t width) {
@@ -51,7 +52,7 @@ FANIN_INLINE void update_rows(const UpdateRule& rule, float weight_decay, float 
     rows = 1;
   }
   for (std::int64_t r = 0; r < rows; ++r, at += width) {
-    update_row(rule, weight_decay, scale, gradient + r * gradient_stride, parameter + at,
+    update_row(rule, weight_decay, scale, gradient + r * gradient_stride, parameter + r * width,
                moments[0] ? moments[0] + at : nullptr, moments[1] ? moments[1] + at : nullptr, width);
   }
 }

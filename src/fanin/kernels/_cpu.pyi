@@ -1,9 +1,10 @@
 # Every tensor is contiguous and on the CPU; results are written into the arrays that come last.
 from torch import Tensor
 
-class UpdateRule: ...
+class UpdateRule:
+    rounding_key: int
 
-class Layer:
+class Layer:  # weight: float32, or the codes of bfloat16 as uint16 and those of float8 as uint8
     def __init__(
         self, weight: Tensor, index: Tensor, bias: Tensor | None, group_size: int, in_features: int, dense_inputs: int
     ) -> None: ...
@@ -47,6 +48,7 @@ def topk(
     labels: Tensor,
     threads: int,
 ) -> None: ...
+def round_into(values: Tensor, key: int, first_element: int, out: Tensor, threads: int) -> None: ...
 def draw_index(index: Tensor, in_features: int, seed: int, threads: int) -> None: ...
 def rewire(
     layer: Layer,

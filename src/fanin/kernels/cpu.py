@@ -1,4 +1,4 @@
-"""Binding to the compiled C++ core: float32 on the CPU, on as many threads as ``torch.get_num_threads()`` says.
+"""Binding to the compiled C++ core: float32 arithmetic on the CPU, weights also in fewer bits, on as many threads as ``torch.get_num_threads()`` says.
 
 The environment variable FANIN_CPU_ISA (avx512, avx2 or portable) forces an instruction set; without it the best one
 of the processor runs. The compiled module refuses arrays of a wrong dtype, shape, device or layout by itself; what is
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from fanin.errors import BackendError
+from fanin.kernels.drawing import mix_seed
 from fanin.kernels.spec import DEFAULT_CHUNK_SIZE, SGD, Loss, StepResult, index_dtype
 
 try:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from fanin.kernels.spec import Moments, Positives, Prune, SharedScores, SparseWeights, Update
 
 _SEED_MASK = 0xFFFF_FFFF_FFFF_FFFF
+_CODES = {torch.bfloat16: torch.uint16, torch.float8_e4m3fn: torch.uint8}  # how the core is given weights in few bits
 
 
 class CpuBackend:
@@ -97,7 +99,7 @@ class CpuBackend:
                 x,
                 *_csr("positives", positives, len(x)),
                 loss is Loss.SQUARED_HINGE,
-                _rule(update, step),
+                _rule(update, step, layer),
                 scale,
                 scores,
                 cluster_size,
@@ -136,6 +138,20 @@ class CpuBackend:
             raise BackendError(f"top-k: {error}") from error
         return scores, labels
 
+    def round_into(self, values: Tensor, out: Tensor, seed: int, step: int, first_element: int = 0) -> None:
+        """Stochastic rounding of float32 values into bfloat16 or float8."""
+        if out.dtype not in _CODES or values.shape != out.shape:
+            raise BackendError(
+                f"rounding: values {tuple(values.shape)} go into bfloat16 or float8_e4m3fn of the same shape, "
+                f"not {tuple(out.shape)} {_short(out.dtype)}"
+            )
+        _check("the values", values, torch.float32)
+        _check("the rounded values", out, out.dtype)
+        codes = out.detach().view(_CODES[out.dtype]).view(-1)
+        _cpu.round_into(
+            values.detach().view(-1), mix_seed(seed, step), first_element, codes, torch.get_num_threads()
+        )
+
     def draw_index(self, sets: int, fan_in: int, in_features: int, seed: int) -> Tensor:
         """Index sets (sets, F)."""
         index = torch.empty(sets, fan_in, dtype=index_dtype(in_features))
@@ -164,21 +180,30 @@ class CpuBackend:
         return replaced
 
 
-def _rule(update: Update, step: int) -> _cpu.UpdateRule:
+def _rule(update: Update, step: int, layer: SparseWeights) -> _cpu.UpdateRule:
     if isinstance(update, SGD):
-        return _cpu.sgd(update.learning_rate, update.momentum, update.weight_decay)
-    return _cpu.adamw(update.learning_rate, update.beta1, update.beta2, update.eps, update.weight_decay, step)
+        rule = _cpu.sgd(update.learning_rate, update.momentum, update.weight_decay)
+    else:
+        rule = _cpu.adamw(update.learning_rate, update.beta1, update.beta2, update.eps, update.weight_decay, step)
+    if layer.weight.dtype in _CODES:
+        rule.rounding_key = mix_seed(layer.rounding_seed, step)
+    return rule
 
 
 def _layer(layer: SparseWeights) -> _cpu.Layer:
-    _check("the weights", layer.weight, torch.float32)
+    weight = layer.weight.detach()
+    if weight.dtype in _CODES:
+        _check("the weights", weight, weight.dtype)
+        weight = weight.view(_CODES[weight.dtype])
+    else:
+        _check("the weights", weight, torch.float32)
     _check("the index", layer.index, index_dtype(layer.in_features))
     if layer.bias is not None:
         _check("the bias", layer.bias, torch.float32)
     bias = None if layer.bias is None else layer.bias.detach()
     try:
         dense = layer.in_features if layer.dense_inputs is None else layer.dense_inputs
-        return _cpu.Layer(layer.weight.detach(), layer.index, bias, layer.group_size, layer.in_features, dense)
+        return _cpu.Layer(weight, layer.index, bias, layer.group_size, layer.in_features, dense)
     except ValueError as error:
         raise BackendError(f"layer: {error}") from error
 

@@ -15,6 +15,7 @@ import torch
 
 from fanin.errors import BackendError
 from fanin.kernels.reference import ReferenceBackend
+from fanin.kernels.spec import compute_dtype
 
 if TYPE_CHECKING:
     from fanin.kernels.spec import Backend
@@ -36,7 +37,7 @@ def choose(device: torch.device, dtype: torch.dtype, requested: str | None = Non
 
     Args:
         device: where the tensors lie.
-        dtype: dtype of inputs and weights.
+        dtype: dtype of the weights; arithmetic is in ``compute_dtype(dtype)``.
         requested: "reference", "cpu", or None for the environment variable FANIN_BACKEND, else the fastest.
 
     Raises:
@@ -54,10 +55,13 @@ def choose(device: torch.device, dtype: torch.dtype, requested: str | None = Non
         return Choice(_reference(), f"asked for by {by}")
     obstacle = _cpu_obstacle(device, dtype)
     if obstacle is None:
-        return Choice(_cpu(), f"asked for by {by}" if requested else "compiled core, float32 on the CPU")
+        return Choice(_cpu(), f"asked for by {by}" if requested else f"compiled core, {_short(dtype)} on the CPU")
     if requested == "cpu":
-        raise BackendError(f"{by} asks for the cpu backend, but {obstacle}; use float32 on the CPU, or reference")
-    if device.type == "cpu" and dtype is torch.float32:
+        raise BackendError(
+            f"{by} asks for the cpu backend, but {obstacle}; use float32, bfloat16 or float8_e4m3fn weights on the CPU, "
+            "or reference"
+        )
+    if device.type == "cpu" and compute_dtype(dtype) is torch.float32:
         _say_once(obstacle)
     return Choice(_reference(), obstacle)
 
@@ -75,12 +79,16 @@ def compiled_core_obstacle() -> str | None:
 def _cpu_obstacle(device: torch.device, dtype: torch.dtype) -> str | None:
     if device.type != "cpu":
         return f"the compiled core works on the CPU and the tensors are on {device}"
-    if dtype is not torch.float32:
-        return f"the compiled core computes in float32 and the tensors are {str(dtype).removeprefix('torch.')}"
+    if compute_dtype(dtype) is not torch.float32:
+        return f"the compiled core computes in float32 and the tensors are {_short(dtype)}"
     obstacle = compiled_core_obstacle()
     if obstacle is not None and os.environ.get(INSTRUCTION_SET_VARIABLE):
         raise BackendError(obstacle)  # an instruction set was asked for, which only the compiled core has
     return obstacle
+
+
+def _short(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 @cache

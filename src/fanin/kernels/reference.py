@@ -12,6 +12,7 @@ from torch.nn import functional
 from fanin.kernels import drawing
 from fanin.kernels.losses import loss_and_gradient
 from fanin.kernels.positives import dense_block
+from fanin.kernels.rounding import round_stochastically
 from fanin.kernels.spec import DEFAULT_CHUNK_SIZE, StepResult, compute_dtype, index_dtype
 from fanin.kernels.streaming_topk import StreamingTopK
 from fanin.kernels.updates import apply_update
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from fanin.kernels.spec import Loss, Moments, Positives, Prune, SharedScores, SparseWeights, Update
+    from fanin.kernels.rounding import round_stochastically
+from fanin.kernels.spec import Loss, Moments, Positives, Prune, SharedScores, SparseWeights, Update
 
 
 class _Block:
@@ -131,15 +133,11 @@ class ReferenceBackend:
                 shared_grad.index_add_(0, block.clusters(shared), grad.T)
             labels = slice(block.start, block.stop)
             dw = block.grad_weight(grad, x)
-            apply_update(
-                update,
-                layer.weight[labels],
-                dw,
-                tuple(m[labels] for m in moments.weight),
-                step,
-                layer.rounding_seed,
-                block.start * layer.weight.shape[1],
-            )
+            stored = layer.weight[labels]
+            weight = stored.to(dw.dtype)  # stored itself, where it is of this dtype
+            apply_update(update, weight, dw, tuple(m[labels] for m in moments.weight), step)
+            if weight.dtype != stored.dtype:
+                self.round_into(weight, stored, layer.rounding_seed, step, labels.start * layer.weight.shape[1])
             if layer.bias is not None:
                 apply_update(
                     update.without_decay(),
@@ -160,6 +158,10 @@ class ReferenceBackend:
         for block in _blocks(layer):
             best.add(block.logits(layer, x, shared), block.start, exclude)
         return best.scores, best.labels
+
+    def round_into(self, values: Tensor, out: Tensor, seed: int, step: int, first_element: int = 0) -> None:
+        """Stochastic rounding by the exact definition."""
+        out.copy_(round_stochastically(values, out.dtype, seed, step, first_element))
 
     def draw_index(self, sets: int, fan_in: int, in_features: int, seed: int) -> Tensor:
         """Index sets (sets, F) by the exact definition."""

@@ -243,6 +243,13 @@ class Backend(Protocol):
         left empty hold score -inf and label -1. A logit of NaN or -inf is never chosen.
         """
 
+    def round_into(self, values: Tensor, out: Tensor, seed: int, step: int, first_element: int = 0) -> None:
+        """Round ``values``, float32, stochastically into ``out``, bfloat16 or float8 of the same shape.
+
+        The values are the elements ``first_element``, ``first_element + 1``, ... in row-major order, bit for bit as
+        :func:`fanin.kernels.rounding.round_stochastically` defines it.
+        """
+
     def draw_index(self, sets: int, fan_in: int, in_features: int, seed: int) -> Tensor:
         """Index sets (sets, F), each a uniform random subset of [0, D) as defined by ``drawing.draw_subset``."""
 

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from fanin.kernels.rounding import round_stochastically
 from fanin.kernels.spec import SGD, Moments, Update, compute_dtype, moment_count
 
 if TYPE_CHECKING:
@@ -27,35 +26,16 @@ def zero_moments(update: Update, weight: Tensor, bias: Tensor | None) -> Moments
     )
 
 
-def apply_update(
-    update: Update,
-    parameter: Tensor,
-    gradient: Tensor,
-    moments: tuple[Tensor, ...],
-    step: int,
-    rounding_seed: int = 0,
-    first_element: int = 0,
-) -> None:
-    """Update ``parameter`` and ``moments`` in place with ``gradient``, all of one shape.
-
-    A parameter stored in bfloat16 or float8 is widened, updated in float32 and rounded stochastically.
+def apply_update(update: Update, parameter: Tensor, gradient: Tensor, moments: tuple[Tensor, ...], step: int) -> None:
+    """Update ``parameter`` and ``moments`` in place with ``gradient``, all of one shape and dtype.
 
     Args:
         update: rule and learning rate.
         parameter: the values to update; it must not require a gradient here.
-        gradient: of ``compute_dtype(parameter.dtype)``, used as scratch space; its values are lost.
-        moments: ``moment_count(update)`` tensors of the gradient's dtype.
+        gradient: used as scratch space; its values are lost.
+        moments: ``moment_count(update)`` tensors.
         step: number of this step, from 1.
-        rounding_seed: of the stochastic rounding.
-        first_element: number of the parameter's first value among the elements of the whole parameter.
     """
-    wide = parameter.to(gradient.dtype)
-    _apply_rule(update, wide, gradient, moments, step)
-    if wide.dtype is not parameter.dtype:
-        parameter.copy_(round_stochastically(wide, parameter.dtype, rounding_seed, step, first_element))
-
-
-def _apply_rule(update: Update, parameter: Tensor, gradient: Tensor, moments: tuple[Tensor, ...], step: int) -> None:
     if isinstance(update, SGD):
         if update.weight_decay:
             gradient.add_(parameter, alpha=update.weight_decay)
