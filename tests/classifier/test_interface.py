@@ -364,7 +364,7 @@ def test_mistake_11_bad_positives_get_a_message_and_change_nothing(make, positiv
         (torch.ones(2, D + 1), rf"x has shape \(2, {D + 1}\); this layer needs {D} features"),
         (torch.ones(D), "x has shape"),
         (torch.ones(1, 2, D), "x has shape"),
-        (torch.ones(2, D).double(), r"x is torch.float64 and the weights are torch.float32"),
+        (torch.ones(2, D).double(), r"x is torch.float64 and this layer computes in torch.float32"),
         (torch.ones(2, D).long(), "x is torch.int64"),
     ],
 )

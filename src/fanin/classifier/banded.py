@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from fanin.classifier.label_bands import LabelBands
 from fanin.classifier.sparse import SparseLinear
+from fanin.classifier.storage import rounding_seed_or, storage_settings
 from fanin.errors import ConfigError
 from fanin.kernels.drawing import mix_seed
 
@@ -32,6 +33,7 @@ class BandedLinear(LabelBands):
         cluster_size: labels of a band that share one dense vector, 0 for none.
         cluster_inputs: inputs that the clusters' vectors read, the first ones; None for all.
         seed: of index sets and weights.
+        rounding_seed: of the stochastic rounding of weights in fewer bits; None for one that ``seed`` determines.
         backend: "reference" or "cpu" to force one; None takes FANIN_BACKEND, else the fastest.
         options: bias, reference_fan_in, initial_scale, device and dtype of all bands, as in ``SparseLinear``; F is the
             band's there.
@@ -60,6 +62,7 @@ class BandedLinear(LabelBands):
         cluster_size: int = 0,
         cluster_inputs: int | None = None,
         seed: int = 0,
+        rounding_seed: int | None = None,
         backend: str | None = None,
         **options: Unpack[BandOptions],
     ) -> None:
@@ -69,6 +72,7 @@ class BandedLinear(LabelBands):
             raise ConfigError(
                 f"bands of {sizes} labels: each needs one at least, and together they must be all {out_features}"
             )
+        self.rounding_seed = rounding_seed_or(rounding_seed, seed)
         layers = {
             f"band{number}": SparseLinear(
                 in_features,
@@ -78,6 +82,7 @@ class BandedLinear(LabelBands):
                 cluster_size=cluster_size,
                 cluster_inputs=cluster_inputs,
                 seed=mix_seed(seed, number),
+                rounding_seed=mix_seed(self.rounding_seed, number),
                 backend=backend,
                 **options,
             )
@@ -92,4 +97,5 @@ class BandedLinear(LabelBands):
         whole = max(layers, key=lambda layer: layer.group_size).settings()
         shared = {name: whole[name] for name in ("in_features", "group_size", "bias", "cluster_size", "cluster_inputs")}
         bands = [[layer.out_features, layer.fan_in] for layer in layers]
-        return shared | {"out_features": self.out_features, "bands": bands}
+        storage = storage_settings(layers[0].weight.dtype, self.rounding_seed)
+        return shared | {"out_features": self.out_features, "bands": bands} | storage

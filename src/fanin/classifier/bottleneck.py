@@ -74,6 +74,7 @@ class BottleneckLinear(Classifier):
                 f"width={width} must lie between 1 and the number of inputs, {in_features}: a bottleneck is narrower "
                 "than its input; lower classifier.width or widen the encoder"
             )
+        self._check_storage(dtype)
         self.projection = nn.Parameter(torch.empty(width, in_features, device=device, dtype=dtype))
         self._moments: tuple[Tensor, ...] | None = None
         if not self.projection.is_meta:
@@ -171,7 +172,7 @@ class BottleneckLinear(Classifier):
         return self._checked_input(x), None
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        super()._apply(fn, recurse)
         if self._moments is not None:
             self._moments = tuple(map(fn, self._moments))
         return self

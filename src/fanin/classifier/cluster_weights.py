@@ -7,17 +7,18 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from fanin.classifier.storage import moved, settle_gradient, takes_gradients
 from fanin.errors import ConfigError
-from fanin.kernels.spec import SharedScores, moment_count
-from fanin.kernels.updates import apply_update
+from fanin.kernels.spec import SharedScores, compute_dtype
+from fanin.kernels.updates import apply_update, zero_moments
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Self
 
-    from fanin.kernels.spec import Update
+    from fanin.kernels.spec import Backend, Update
 
-_CHUNK_BYTES = 1 << 23  # of the gradient that exists at a time
+_CHUNK_BYTES = 1 << 23  # of the gradient that exists at a time, and of vectors in fewer bits that are widened
 
 
 class ClusterWeights(nn.Module):
@@ -31,10 +32,11 @@ class ClusterWeights(nn.Module):
         labels: L.
         cluster_size: labels a cluster.
         device: where the tensors lie.
-        dtype: of the vectors.
+        dtype: of the vectors, which may be in fewer bits, as the layer's weights.
+        rounding_seed: of the stochastic rounding of vectors in fewer bits.
 
     Attributes:
-        weight: (K, in_features) with K = ceil(L / cluster_size).
+        weight: (K, in_features) with K = ceil(L / cluster_size); a parameter without a gradient where it is float8.
 
     Raises:
         ConfigError: the cluster size is below 1.
@@ -50,27 +52,37 @@ class ClusterWeights(nn.Module):
         cluster_size: int,
         device: torch.device | str | None = None,
         dtype: torch.dtype = torch.float32,
+        rounding_seed: int = 0,
     ) -> None:
         super().__init__()
         if cluster_size < 1:
             raise ConfigError(f"cluster_size={cluster_size} must be at least 1 label")
         self.cluster_size = cluster_size
         self.labels = labels
-        self.weight = nn.Parameter(torch.zeros(-(-labels // cluster_size), in_features, device=device, dtype=dtype))
+        self.rounding_seed = rounding_seed
+        weight = torch.zeros(-(-labels // cluster_size), in_features, device=device, dtype=dtype)
+        self.weight = nn.Parameter(weight, takes_gradients(dtype))
         self.moments: tuple[Tensor, ...] | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         """The shared part of the logits, (B, L) by place; differentiable."""
-        scores = self._inputs(x) @ self.weight.T
+        scores = self._inputs(x) @ self.weight.to(x.dtype).T
         return scores.repeat_interleave(self.cluster_size, dim=1)[:, : self.labels]
 
     @torch.no_grad()
     def scores(self, x: Tensor) -> SharedScores:
         """What a kernel adds to its logits, for x (B, D)."""
-        return SharedScores(self.weight @ self._inputs(x).T, self.cluster_size)
+        scores, x = x.new_empty(len(self.weight), len(x)), self._inputs(x)
+        for part in self._parts():
+            torch.mm(self.vectors(part), x.T, out=scores[part])
+        return SharedScores(scores, self.cluster_size)
+
+    def vectors(self, part: slice) -> Tensor:
+        """The vectors of some clusters as they are computed with; a copy where they are stored in fewer bits."""
+        return self.weight[part].to(compute_dtype(self.weight.dtype))
 
     @torch.no_grad()
-    def step(self, x: Tensor, shared_grad: Tensor, dx: Tensor, update: Update, step: int) -> None:
+    def step(self, x: Tensor, shared_grad: Tensor, dx: Tensor, update: Update, step: int, backend: Backend) -> None:
         """Add this part's share to ``dx``, then update the vectors; chunk by chunk of clusters.
 
         Args:
@@ -79,23 +91,34 @@ class ClusterWeights(nn.Module):
             dx: (B, D), added to in place with the vectors from before the update.
             update: the rule with its learning rate.
             step: number of this step, from 1.
+            backend: rounds vectors in fewer bits.
         """
         if self.moments is None:
-            self.moments = tuple(torch.zeros_like(self.weight) for _ in range(moment_count(update)))
-        x = self._inputs(x)
-        K, D = self.weight.shape
-        self._inputs(dx).addmm_(shared_grad.T, self.weight)
-        size = max(1, _CHUNK_BYTES // (D * self.weight.element_size()))
-        for start in range(0, K, size):
-            part = slice(start, start + size)
+            self.moments = zero_moments(update, self.weight, None).weight
+        x, dx = self._inputs(x), self._inputs(dx)
+        for part in self._parts():
+            vectors = self.vectors(part)
+            dx.addmm_(shared_grad[part].T, vectors)
             moments = tuple(moment[part] for moment in self.moments)
-            apply_update(update, self.weight[part], shared_grad[part] @ x, moments, step)
+            apply_update(update, vectors, shared_grad[part] @ x, moments, step)
+            if vectors.dtype != self.weight.dtype:
+                first = part.start * self.weight.shape[1]
+                backend.round_into(vectors, self.weight[part], self.rounding_seed, step, first)
+
+    def _parts(self) -> list[slice]:
+        """Ranges of clusters that are worked on at a time."""
+        K, D = self.weight.shape
+        size = max(1, _CHUNK_BYTES // (D * compute_dtype(self.weight.dtype).itemsize))
+        return [slice(start, start + size) for start in range(0, K, size)]
 
     def _inputs(self, x: Tensor) -> Tensor:
         return x[:, : self.weight.shape[1]]
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        before = self.weight.dtype
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        settle_gradient(self.weight, before)
         if self.moments is not None:
-            self.moments = tuple(map(fn, self.moments))
+            dtype = compute_dtype(self.weight.dtype)
+            self.moments = tuple(moved(fn, moment, dtype) for moment in self.moments)
         return self

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
+from fanin.classifier.storage import rounding_seed_or, storage_settings
 from fanin.classifier.weighted import WeightedClassifier
 from fanin.kernels.active_inputs import ActiveInputs
 from fanin.kernels.losses import loss_and_gradient_inplace
@@ -34,16 +35,19 @@ class DenseLinear(WeightedClassifier):
         seed: of the weights.
         initial_scale: weights and bias start uniform within initial_scale / sqrt(D); 0 starts at zero.
         device: where the tensors lie.
-        dtype: of weights and bias, float32 by default.
+        dtype: of the weights, as in :class:`fanin.classifier.sparse.SparseLinear`.
+        rounding_seed: of the stochastic rounding of weights in fewer bits; None for one that ``seed`` determines.
         chunk_size: labels worked on at a time; never changes the result.
 
     Attributes:
-        weight: (L, D).
+        weight: (L, D); a parameter without a gradient where it is float8: only :meth:`train_step` can train that.
         bias: (L,) or None.
 
     >>> DenseLinear(16, 1000).nbytes()
     {'weight': 64000, 'bias': 4000}
     """
+
+    fewer_bits = True
 
     def __init__(
         self,
@@ -55,20 +59,26 @@ class DenseLinear(WeightedClassifier):
         seed: int = 0,
         initial_scale: float = 1.0,
         device: torch.device | str | None = None,
-        dtype: torch.dtype = torch.float32,
+        dtype: torch.dtype | str = torch.float32,
+        rounding_seed: int | None = None,
         chunk_size: int = DENSE_CHUNK_SIZE,
     ) -> None:
         super().__init__(in_features, out_features, reference_fan_in)
         self.chunk_size = chunk_size
-        self.weight = nn.Parameter(torch.empty(out_features, in_features, device=device, dtype=dtype))
-        self.bias = nn.Parameter(torch.empty(out_features, device=device, dtype=dtype)) if bias else None
+        self._make_parameters(
+            (out_features, in_features),
+            bias=bias,
+            device=device,
+            dtype=dtype,
+            rounding_seed=rounding_seed_or(rounding_seed, seed),
+        )
         if not self.weight.is_meta:
             self._draw_weights(initial_scale, in_features, seed)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits (..., L) of x (..., D)."""
-        self._check_features(x)
-        return functional.linear(x, self.weight, self.bias)
+        """Logits (..., L) of x (..., D), in fewer bits as :meth:`fanin.classifier.sparse.SparseLinear.forward`."""
+        given, x = x.dtype, self._forward_input(x)
+        return functional.linear(x, self.weight.to(x.dtype), self.bias).to(given)
 
     @torch.no_grad()
     def train_step(
@@ -90,13 +100,17 @@ class DenseLinear(WeightedClassifier):
         dx, total = torch.zeros_like(x), 0.0
         for i, start in enumerate(range(0, self.out_features, self.chunk_size)):
             inside = slice(start, min(start + self.chunk_size, self.out_features))
-            chunk = self.weight[inside]  # (C, D)
+            chunk = self._chunk(inside)
             logits = block[: len(x) * len(chunk)].view(len(x), len(chunk))
-            self._logits(x, inside, out=logits)
+            self._logits(x, chunk, inside, out=logits)
             total += loss_and_gradient_inplace(loss, logits, pairs.at(slice(cuts[i], cuts[i + 1])), start)
             grad = logits.mul_(scale)
             dx.addmm_(grad, chunk)
-            self._update_weights(inside, grad, x, update, tuple(m[inside] for m in moments.weight))
+            self._update_weights(chunk, inside, grad, x, update, tuple(m[inside] for m in moments.weight))
+            if chunk.dtype != self.weight.dtype:
+                self._backend().round_into(
+                    chunk, self.weight[inside], self.rounding_seed, self.steps, start * self.in_features
+                )
             if self.bias is not None:
                 state = tuple(m[inside] for m in moments.bias)
                 apply_update(update.without_decay(), self.bias[inside], grad.sum(0), state, self.steps)
@@ -110,7 +124,7 @@ class DenseLinear(WeightedClassifier):
         best = StreamingTopK(len(x), self._checked_k(k), x)
         for start in range(0, self.out_features, self.chunk_size):
             inside = slice(start, min(start + self.chunk_size, self.out_features))
-            best.add(self._logits(x, inside), start, exclude)
+            best.add(self._logits(x, self._chunk(inside), inside), start, exclude)
         return best.scores, best.labels
 
     def nbytes(self) -> dict[str, int]:
@@ -120,20 +134,30 @@ class DenseLinear(WeightedClassifier):
 
     def settings(self) -> dict[str, Any]:
         """Constructor arguments that fix the shapes."""
-        return {"in_features": self.in_features, "out_features": self.out_features, "bias": self.bias is not None}
+        settings = {"in_features": self.in_features, "out_features": self.out_features, "bias": self.bias is not None}
+        return settings | storage_settings(self.weight.dtype, self.rounding_seed)
+
+    def _chunk(self, inside: slice) -> Tensor:
+        """The weights of some labels, (C, D); a copy where they are stored in fewer bits."""
+        return self.weight[inside].to(self.dtype)
 
     def _update_weights(
-        self, inside: slice, grad: Tensor, x: Tensor, update: Update, moments: tuple[Tensor, ...]
+        self,
+        chunk: Tensor,
+        inside: slice,  # noqa: ARG002 - for layers that look at more than the weights there
+        grad: Tensor,
+        x: Tensor,
+        update: Update,
+        moments: tuple[Tensor, ...],
     ) -> None:
-        """Update a chunk's weights with the gradient of its logits (B, C)."""
-        chunk = self.weight[inside]  # (C, D)
+        """Update the weights of some labels, (C, D), in place with the gradient of their logits (B, C)."""
         if isinstance(update, SGD) and not update.momentum:
             keep = 1 - update.learning_rate * update.weight_decay
             chunk.addmm_(grad.T, x, beta=keep, alpha=-update.learning_rate)
         else:
             apply_update(update, chunk, grad.T @ x, moments, self.steps)
 
-    def _logits(self, x: Tensor, inside: slice, out: Tensor | None = None) -> Tensor:
+    def _logits(self, x: Tensor, chunk: Tensor, inside: slice, out: Tensor | None = None) -> Tensor:
         if self.bias is None:
-            return torch.mm(x, self.weight[inside].T, out=out)
-        return torch.addmm(self.bias[inside], x, self.weight[inside].T, out=out)
+            return torch.mm(x, chunk.T, out=out)
+        return torch.addmm(self.bias[inside], x, chunk.T, out=out)

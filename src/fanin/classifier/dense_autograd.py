@@ -28,6 +28,8 @@ class AutogradDenseLinear(DenseLinear):
     {'weight': 64000, 'bias': 4000}
     """
 
+    fewer_bits = False
+
     def train_step(
         self, x: Tensor | ActiveInputs, positives: Positives, loss: Loss, update: Update, *, weight: float = 1.0
     ) -> tuple[float, Tensor]:

@@ -81,7 +81,7 @@ class GradientScores:
 
     def _gradients(self, layer: SparseLinear, places: Tensor, before: int) -> Tensor:
         """|gradient| (c, inputs) of the labels at some places (c,), ascending, behind those of the layers before."""
-        gradients = layer.weight.new_zeros(len(places), self._inputs)
+        gradients = layer.weight.new_zeros(len(places), self._inputs, dtype=layer.dtype)
         for batch in self._batches:
             logits = _logits(layer, batch.x, places)  # (B, c)
             own = batch.pairs.labels - before
@@ -107,7 +107,7 @@ def _logits(layer: SparseLinear, x: Tensor | ActiveInputs, places: Tensor) -> Te
     if layer.clusters is not None:
         cluster = places // layer.clusters.cluster_size
         first, last = int(cluster[0]), int(cluster[-1])
-        vectors = layer.clusters.weight[first : last + 1]  # (k, D)
+        vectors = layer.clusters.vectors(slice(first, last + 1))  # (k, D)
         logits += (first_inputs(x, vectors.shape[1]) @ vectors.T)[:, cluster - first]
     return logits
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from fanin.classifier.dense import DenseLinear
 from fanin.classifier.label_bands import LabelBands
 from fanin.classifier.sparse import SparseLinear
+from fanin.classifier.storage import rounding_seed_or, storage_settings
 from fanin.errors import ConfigError
 from fanin.kernels.drawing import mix_seed
 
@@ -33,6 +34,7 @@ class HeadTailLinear(LabelBands):
         cluster_size: tail labels that share one dense vector, 0 for none.
         cluster_inputs: inputs that the clusters' vectors read, the first ones; None for all.
         seed: of index sets and weights.
+        rounding_seed: of the stochastic rounding of weights in fewer bits; None for one that ``seed`` determines.
         backend: of the tail, "reference" or "cpu" to force one; None takes FANIN_BACKEND, else the fastest.
         options: bias, reference_fan_in, initial_scale, device and dtype of both layers, as in ``SparseLinear``; for the
             head ``head_inputs`` is F there.
@@ -65,6 +67,7 @@ class HeadTailLinear(LabelBands):
         cluster_size: int = 0,
         cluster_inputs: int | None = None,
         seed: int = 0,
+        rounding_seed: int | None = None,
         backend: str | None = None,
         **options: Unpack[BandOptions],
     ) -> None:
@@ -77,7 +80,9 @@ class HeadTailLinear(LabelBands):
         inputs = in_features if head_inputs is None else head_inputs
         if not 1 <= inputs <= in_features:
             raise ConfigError(f"head_inputs={inputs} must lie in 1..{in_features}, the layer's inputs")
-        head = DenseLinear(inputs, head_labels, seed=mix_seed(seed, 1), **options)
+        self.rounding_seed = rounding_seed_or(rounding_seed, seed)
+        head_rounding, tail_rounding = (mix_seed(self.rounding_seed, number) for number in range(2))
+        head = DenseLinear(inputs, head_labels, seed=mix_seed(seed, 1), rounding_seed=head_rounding, **options)
         tail = SparseLinear(
             in_features,
             out_features - head_labels,
@@ -86,6 +91,7 @@ class HeadTailLinear(LabelBands):
             cluster_size=cluster_size,
             cluster_inputs=cluster_inputs,
             seed=seed,
+            rounding_seed=tail_rounding,
             backend=backend,
             **options,
         )
@@ -96,4 +102,5 @@ class HeadTailLinear(LabelBands):
         tail = self.tail.settings()
         del tail["ordered"]  # the order is the whole classifier's
         head = {"head_labels": self.head.out_features, "head_inputs": self.head.in_features}
-        return tail | {"out_features": self.out_features} | head
+        storage = storage_settings(self.tail.weight.dtype, self.rounding_seed)
+        return tail | {"out_features": self.out_features} | head | storage

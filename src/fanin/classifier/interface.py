@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from fanin.classifier.storage import in_fewer_bits, takes_gradients
 from fanin.errors import ConfigError
-from fanin.kernels.spec import Positives
+from fanin.kernels.spec import Positives, compute_dtype
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
+    from typing import Self
 
     from fanin.classifier.sparse import SparsePart
     from fanin.kernels.active_inputs import ActiveInputs
@@ -29,8 +31,11 @@ class Classifier(nn.Module, ABC):
     Attributes:
         in_features: D.
         out_features: L.
-        steps: how many fused steps were made; Adam's bias correction counts them.
+        steps: how many fused steps were made; Adam's bias correction and the stochastic rounding count them.
+        fewer_bits: whether weights of this kind may be stored as bfloat16 or float8.
     """
+
+    fewer_bits: ClassVar[bool] = False
 
     def __init__(self, in_features: int, out_features: int) -> None:
         super().__init__()
@@ -50,7 +55,7 @@ class Classifier(nn.Module, ABC):
         """One fused step; updates the layer in place.
 
         Args:
-            x: (B, D) of the weights' dtype, or its active columns.
+            x: (B, D) of this layer's dtype, or its active columns.
             positives: the batch's relevant labels; a duplicate counts once.
             loss: which loss.
             update: the update rule; its kind and momentum stay the same for a layer's whole training.
@@ -125,8 +130,23 @@ class Classifier(nn.Module, ABC):
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the weights, and of every x."""
+        """Of every x, of the biases and all arithmetic: float32 where weights are stored as bfloat16 or float8."""
+        return compute_dtype(self._stored_dtype())
+
+    def _stored_dtype(self) -> torch.dtype:
         return next(self.parameters()).dtype
+
+    def _check_storage(self, dtype: torch.dtype) -> None:
+        if in_fewer_bits(dtype) and not self.fewer_bits:
+            raise ConfigError(
+                f"{type(self).__name__} is a baseline of float32 weights; {dtype} is for the sparse, the dense and the "
+                "head/tail layer"
+            )
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        self._check_storage(fn(torch.empty(0, dtype=self._stored_dtype())).dtype)  # before anything is converted
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        return self
 
     def _checked_positives(self, positives: Positives, rows: int) -> Positives:
         """Positives as the kernels want them, after a check of everything a kernel takes on trust."""
@@ -156,7 +176,20 @@ class Classifier(nn.Module, ABC):
             raise ConfigError(f"positives.{name} must be {count} finite numbers, one for each of positives.indices")
         if name == "weights" and bool((values < 0).any()):
             raise ConfigError("positives.weights must be at least 0")
-        return values.detach().to(next(self.parameters()).dtype).contiguous()
+        return values.detach().to(self.dtype).contiguous()
+
+    def _forward_input(self, x: Tensor) -> Tensor:
+        """What autograd computes with. Models of bfloat16 throughout may give such an x to weights in fewer bits."""
+        stored = self._stored_dtype()
+        if in_fewer_bits(stored) and x.dtype is torch.bfloat16:
+            x = x.to(self.dtype)
+        if not takes_gradients(stored) and torch.is_grad_enabled() and next(self.parameters()).requires_grad:
+            raise ConfigError(
+                f"autograd would round the gradient of {stored} weights to {stored}; train them with train_step, and "
+                "leave their requires_grad False"
+            )
+        self._check_features(x)
+        return x
 
     def _checked_input(self, x: Tensor) -> Tensor:
         if x.ndim != 2:
@@ -168,7 +201,7 @@ class Classifier(nn.Module, ABC):
         """Active columns as the kernels want them."""
         values, columns = x.values, x.columns
         if values.dtype != self.dtype:
-            raise ConfigError(f"x is {values.dtype} and the weights are {self.dtype}; convert one of them")
+            raise ConfigError(f"x is {values.dtype} and this layer computes in {self.dtype}; convert one of them")
         if x.in_features != self.in_features or values.ndim != 2 or columns.shape != values.shape[1:]:
             raise ConfigError(
                 f"active inputs have values {tuple(values.shape)} and columns {tuple(columns.shape)} of "
@@ -184,7 +217,7 @@ class Classifier(nn.Module, ABC):
         if x.ndim < 1 or x.shape[-1] != self.in_features:
             raise ConfigError(f"x has shape {tuple(x.shape)}; this layer needs {self.in_features} features in the last")
         if x.dtype != self.dtype:
-            raise ConfigError(f"x is {x.dtype} and the weights are {self.dtype}; convert one of them")
+            raise ConfigError(f"x is {x.dtype} and this layer computes in {self.dtype}; convert one of them")
 
     def _checked_k(self, k: int) -> int:
         if k < 1:

@@ -31,7 +31,7 @@ class BandOptions(TypedDict, total=False):
     reference_fan_in: int | None
     initial_scale: float
     device: torch.device | str | None
-    dtype: torch.dtype
+    dtype: torch.dtype | str
 
 
 class LabelBands(Classifier):
@@ -44,6 +44,7 @@ class LabelBands(Classifier):
         order: label ids by place; a layer is an attribute by its own name.
     """
 
+    fewer_bits = True
     order: InternalOrder
 
     def _set_bands(self, device: torch.device | str | None, **bands: Band) -> None:

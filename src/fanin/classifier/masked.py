@@ -59,6 +59,7 @@ class MaskedLinear(DenseLinear):
     {'values': 16000, 'columns': 16000, 'pointers': 8008, 'bias': 4000}
     """
 
+    fewer_bits = False
     mask: Tensor
 
     def __init__(
@@ -173,11 +174,11 @@ class MaskedLinear(DenseLinear):
         return super().settings() | {"fan_in": self.fan_in}
 
     def _update_weights(
-        self, inside: slice, grad: Tensor, x: Tensor, update: Update, moments: tuple[Tensor, ...]
+        self, chunk: Tensor, inside: slice, grad: Tensor, x: Tensor, update: Update, moments: tuple[Tensor, ...]
     ) -> None:
         # Zero weights with zero gradients and zero moments stay zero under every update.
         gradient = (grad.T @ x).mul_(self.mask[inside])  # (C, D)
-        apply_update(update, self.weight[inside], gradient, moments, self.steps)
+        apply_update(update, chunk, gradient, moments, self.steps)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         mask, weight = state_dict.get(f"{prefix}mask"), state_dict.get(f"{prefix}weight")

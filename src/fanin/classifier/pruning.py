@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from fanin.classifier.group_scores import BLOCK_VALUES, group_scores
+from fanin.kernels.spec import compute_dtype
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -82,9 +83,12 @@ class Pruning:
         """(s, F) float64."""
         sets = torch.arange(len(layer.index), device=layer.weight.device)[block]
         L, F = layer.weight.shape
-        return group_scores(
-            sets, layer.group_size, L, F, self.group_score, lambda labels: layer.weight[labels].abs(), torch.float64
-        )
+        wide = compute_dtype(layer.weight.dtype)
+
+        def sizes(labels: Tensor) -> Tensor:
+            return layer.weight[labels].to(wide).abs()
+
+        return group_scores(sets, layer.group_size, L, F, self.group_score, sizes, torch.float64)
 
 
 def _spare_inputs(index: Tensor, inputs: int) -> Tensor:

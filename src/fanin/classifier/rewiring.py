@@ -156,8 +156,9 @@ class Rewiring:
             layer.index[first : first + len(pruned)] = index.to(layer.index.dtype)
             labels = slice(first * layer.group_size, min((first + len(pruned)) * layer.group_size, layer.out_features))
             gone = pruned.repeat_interleave(layer.group_size, dim=0)[: labels.stop - labels.start]
+            pruned_weights = gone.nonzero(as_tuple=True)  # as a mask, torch could not set float8 by it
             for tensor in (tensors.weight, *state):
-                tensor[labels].masked_fill_(gone, 0)
+                tensor[labels][pruned_weights] = 0
             grown.update(by_mode)
         return torch.cat(counts)
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from fanin.classifier.cluster_weights import ClusterWeights
 from fanin.classifier.internal_order import InternalOrder
 from fanin.classifier.optimizer_state import named_state
+from fanin.classifier.storage import rounding_seed_or, storage_settings
 from fanin.classifier.topology import check_index, check_shape, draw_index, set_count
 from fanin.classifier.weighted import WeightedClassifier
 from fanin.errors import ConfigError
@@ -62,11 +63,13 @@ class SparseLinear(WeightedClassifier):
         seed: of the index sets and weights.
         initial_scale: weights and bias start uniform within initial_scale / sqrt(F); 0 starts at zero.
         device: where the tensors lie.
-        dtype: of weights and bias, float32 by default.
+        dtype: of the weights, float32 by default. bfloat16 and float8_e4m3fn are computed with in float32, which is the
+            dtype of x, bias and the update's state; updates round stochastically in place, without a float32 copy.
+        rounding_seed: of the stochastic rounding of weights in fewer bits; None for one that ``seed`` determines.
         backend: "reference" or "cpu" to force one; None takes FANIN_BACKEND, else the fastest.
 
     Attributes:
-        weight: (L, F).
+        weight: (L, F); a parameter without a gradient where it is float8: only :meth:`train_step` can train that.
         index: (ceil(L / G), F), uint16 up to 65,536 inputs, int32 beyond.
         bias: (L,) or None.
         clusters: the shared cluster weights, or None.
@@ -83,6 +86,7 @@ class SparseLinear(WeightedClassifier):
     {'weight': 16000, 'index': 8000, 'bias': 4000}
     """
 
+    fewer_bits = True
     index: Tensor
 
     def __init__(
@@ -100,7 +104,8 @@ class SparseLinear(WeightedClassifier):
         seed: int = 0,
         initial_scale: float = 1.0,
         device: torch.device | str | None = None,
-        dtype: torch.dtype = torch.float32,
+        dtype: torch.dtype | str = torch.float32,
+        rounding_seed: int | None = None,
         backend: str | None = None,
     ) -> None:
         super().__init__(in_features, out_features, reference_fan_in)
@@ -108,8 +113,13 @@ class SparseLinear(WeightedClassifier):
         self.fan_in = fan_in
         self.group_size = min(group_size, out_features)
         self.backend = backend
-        self.weight = nn.Parameter(torch.empty(out_features, fan_in, device=device, dtype=dtype))
-        self.bias = nn.Parameter(torch.empty(out_features, device=device, dtype=dtype)) if bias else None
+        self._make_parameters(
+            (out_features, fan_in),
+            bias=bias,
+            device=device,
+            dtype=dtype,
+            rounding_seed=rounding_seed_or(rounding_seed, seed),
+        )
         sets = set_count(out_features, group_size)
         if self.weight.is_meta:
             index = torch.empty(sets, fan_in, dtype=index_dtype(in_features), device="meta")
@@ -123,18 +133,29 @@ class SparseLinear(WeightedClassifier):
             inputs = in_features if cluster_inputs is None else cluster_inputs
             if not 1 <= inputs <= in_features:
                 raise ConfigError(f"cluster_inputs={inputs} must lie in 1..{in_features}, the layer's inputs")
-            self.clusters = ClusterWeights(inputs, out_features, cluster_size, device, dtype)
+            self.clusters = ClusterWeights(
+                inputs,
+                out_features,
+                cluster_size,
+                device,
+                self.weight.dtype,
+                rounding_seed=mix_seed(self.rounding_seed, 1),
+            )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits (..., L) of x (..., D); differentiable once by x, weight, bias and the clusters' vectors."""
-        self._check_features(x)
+        """Logits (..., L) of x (..., D); differentiable once by x, weight, bias and the clusters' vectors.
+
+        float8 weights and vectors get no gradient. Where weights are in fewer bits, x may be bfloat16 instead of
+        float32; so are the logits then.
+        """
+        given, x = x.dtype, self._forward_input(x)
         rows = x.reshape(-1, self.in_features).contiguous()
         logits: Tensor = _SparseLinearFunction.apply(rows, self.weight, self.bias, self)  # type: ignore[no-untyped-call]
         if self.clusters is not None:
             logits = logits + self.clusters(rows)
         if self.order is not None:
             logits = logits[:, self.order.inner]
-        return logits.reshape(*x.shape[:-1], self.out_features)
+        return logits.reshape(*x.shape[:-1], self.out_features).to(given)
 
     def train_step(
         self, x: Tensor | ActiveInputs, positives: Positives, loss: Loss, update: Update, *, weight: float = 1.0
@@ -149,7 +170,7 @@ class SparseLinear(WeightedClassifier):
             layer, moments, rows, positives, loss=loss, update=own_update, step=self.steps, scale=scale, shared=shared
         )
         if self.clusters is not None and shared_grad is not None:
-            self.clusters.step(rows, shared_grad, dx, update, self.steps)
+            self.clusters.step(rows, shared_grad, dx, update, self.steps, self._backend())
         return value, dx[:, own]
 
     def topk(self, x: Tensor | ActiveInputs, k: int, exclude: Positives | None = None) -> tuple[Tensor, Tensor]:
@@ -217,6 +238,7 @@ class SparseLinear(WeightedClassifier):
             "cluster_size": 0 if clusters is None else clusters.cluster_size,
             "cluster_inputs": None if clusters is None else clusters.weight.shape[1],
             "ordered": self.order is not None,
+            **storage_settings(self.weight.dtype, self.rounding_seed),
         }
 
     def optimizer_state(self) -> dict[str, Tensor]:
@@ -263,7 +285,8 @@ class SparseLinear(WeightedClassifier):
 
     def _weights(self, index: Tensor, in_features: int, dense_inputs: int | None = None) -> SparseWeights:
         bias = None if self.bias is None else self.bias.detach()
-        return SparseWeights(self.weight.detach(), index, bias, self.group_size, in_features, dense_inputs)
+        weight, G = self.weight.detach(), self.group_size
+        return SparseWeights(weight, index, bias, G, in_features, dense_inputs, self.rounding_seed)
 
     def _places(self, positives: Positives, rows: int) -> Positives:
         positives = self._checked_positives(positives, rows)

@@ -9,15 +9,19 @@ from torch import Tensor, nn
 
 from fanin.classifier.interface import Classifier
 from fanin.classifier.optimizer_state import checked_state, named_state
+from fanin.classifier.storage import in_fewer_bits, moved, settle_gradient, takes_gradients, weight_dtype
 from fanin.errors import ConfigError
-from fanin.kernels.spec import Moments, moment_count
+from fanin.kernels import dispatch
+from fanin.kernels.spec import Moments, compute_dtype, moment_count
 from fanin.kernels.updates import zero_moments
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Self
 
-    from fanin.kernels.spec import Update
+    from fanin.kernels.spec import Backend, Update
+
+_DRAWN_VALUES = 1 << 20
 
 
 class WeightedClassifier(Classifier):
@@ -39,6 +43,8 @@ class WeightedClassifier(Classifier):
     Attributes:
         weight: the trained weights, a row a label.
         bias: (L,), or None.
+        rounding_seed: of the stochastic rounding of weights that are stored as bfloat16 or float8; with the number of
+            the step it determines all of it.
     """
 
     weight: nn.Parameter
@@ -49,6 +55,7 @@ class WeightedClassifier(Classifier):
         if reference_fan_in is not None and reference_fan_in < 1:
             raise ConfigError(f"reference_fan_in={reference_fan_in} must be at least 1 input, or None")
         self.reference_fan_in = reference_fan_in
+        self.rounding_seed = 0
         self._moments: Moments | None = None
 
     @torch.no_grad()
@@ -84,11 +91,37 @@ class WeightedClassifier(Classifier):
         weight = moments["weight"]
         self._moments = None if weight is None else Moments(weight, moments.get("bias") or ())
 
+    def _make_parameters(
+        self,
+        shape: tuple[int, int],
+        *,
+        bias: bool,
+        device: torch.device | str | None,
+        dtype: torch.dtype | str,
+        rounding_seed: int,
+    ) -> None:
+        """Weights of a shape and dtype, not filled; the bias has the dtype that is computed in."""
+        dtype = weight_dtype(dtype)
+        self._check_storage(dtype)
+        self.weight = nn.Parameter(torch.empty(shape, device=device, dtype=dtype), takes_gradients(dtype))
+        self.bias = nn.Parameter(torch.empty(shape[0], device=device, dtype=compute_dtype(dtype))) if bias else None
+        self.rounding_seed = rounding_seed
+
+    def _stored_dtype(self) -> torch.dtype:
+        return self.weight.dtype
+
+    def _backend(self) -> Backend:
+        return dispatch.choose(self.weight.device, self.weight.dtype).backend
+
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        """Let the update's state follow the parameters to another device or dtype."""
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        """Let the update's state follow the parameters to another device or dtype; only weights go into fewer bits."""
+        bias, before = None if self.bias is None else self.bias.detach(), self.weight.dtype
+        super()._apply(fn, recurse)
+        if bias is not None and self.bias is not None and self.bias.dtype != self.dtype:
+            self.bias.data = bias.to(self.bias.device, self.dtype)
+        settle_gradient(self.weight, before)
         if self._moments is not None:
-            self._moments = Moments(*(tuple(map(fn, tensors)) for tensors in self._moments))
+            self._moments = Moments(*(tuple(moved(fn, t, self.dtype) for t in tensors) for tensors in self._moments))
         return self
 
     def _begin_step(self, rows: int, update: Update) -> tuple[Moments, Update]:
@@ -110,9 +143,20 @@ class WeightedClassifier(Classifier):
 
     @torch.no_grad()
     def _draw_weights(self, scale: float, fan_in: int, seed: int) -> None:
-        """Weights and bias uniform within scale / sqrt(fan_in), in place and without temporaries."""
+        """Weights and bias uniform within scale / sqrt(fan_in), in place and without large temporaries.
+
+        Weights in fewer bits are those of float32, rounded.
+        """
         bound = scale / fan_in**0.5
         generator = torch.Generator(self.weight.device).manual_seed(seed)
-        self.weight.uniform_(-bound, bound, generator=generator)
+        if in_fewer_bits(self.weight.dtype):
+            width = self.weight.shape[1]
+            rows = max(1, _DRAWN_VALUES // width)
+            for start in range(0, len(self.weight), rows):
+                part = self.weight[start : start + rows]
+                values = torch.empty_like(part, dtype=self.dtype).uniform_(-bound, bound, generator=generator)
+                self._backend().round_into(values, part, self.rounding_seed, 0, start * width)
+        else:
+            self.weight.uniform_(-bound, bound, generator=generator)
         if self.bias is not None:
             self.bias.uniform_(-bound, bound, generator=generator)

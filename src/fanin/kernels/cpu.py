@@ -1,4 +1,6 @@
-"""Binding to the compiled C++ core: float32 arithmetic on the CPU, weights also in fewer bits, on as many threads as ``torch.get_num_threads()`` says.
+"""Binding to the compiled C++ core, on as many threads as ``torch.get_num_threads()`` says.
+
+It computes in float32 on the CPU; weights may be stored as bfloat16 or float8.
 
 The environment variable FANIN_CPU_ISA (avx512, avx2 or portable) forces an instruction set; without it the best one
 of the processor runs. The compiled module refuses arrays of a wrong dtype, shape, device or layout by itself; what is
@@ -148,9 +150,7 @@ class CpuBackend:
         _check("the values", values, torch.float32)
         _check("the rounded values", out, out.dtype)
         codes = out.detach().view(_CODES[out.dtype]).view(-1)
-        _cpu.round_into(
-            values.detach().view(-1), mix_seed(seed, step), first_element, codes, torch.get_num_threads()
-        )
+        _cpu.round_into(values.detach().view(-1), mix_seed(seed, step), first_element, codes, torch.get_num_threads())
 
     def draw_index(self, sets: int, fan_in: int, in_features: int, seed: int) -> Tensor:
         """Index sets (sets, F)."""

@@ -58,8 +58,8 @@ def choose(device: torch.device, dtype: torch.dtype, requested: str | None = Non
         return Choice(_cpu(), f"asked for by {by}" if requested else f"compiled core, {_short(dtype)} on the CPU")
     if requested == "cpu":
         raise BackendError(
-            f"{by} asks for the cpu backend, but {obstacle}; use float32, bfloat16 or float8_e4m3fn weights on the CPU, "
-            "or reference"
+            f"{by} asks for the cpu backend, but {obstacle}; use float32, bfloat16 or float8_e4m3fn on the CPU, or "
+            "reference"
         )
     if device.type == "cpu" and compute_dtype(dtype) is torch.float32:
         _say_once(obstacle)

@@ -22,8 +22,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from fanin.kernels.rounding import round_stochastically
-from fanin.kernels.spec import Loss, Moments, Positives, Prune, SharedScores, SparseWeights, Update
+    from fanin.kernels.spec import Loss, Moments, Positives, Prune, SharedScores, SparseWeights, Update
 
 
 class _Block:
