@@ -49,3 +49,29 @@ def test_memory(invoke):
     assert row["out_features"] == 1000
     assert row["classifier_gib"] * 2**30 == 1000 * (32 * 6 + 4)
     assert row["imports_gib"] <= row["peak_gib"]
+
+
+def test_scale(invoke, monkeypatch):
+    from fanin.bench import scale
+
+    def measured(labels, group_sizes, steps, folder, done):
+        sizes = ((count, size) for count in labels for size in group_sizes)
+        runs = [
+            scale.ScaleRun(count, size, 5, steps, 0.1, 0.1, 0.2, 1 + count, 1, 1, 3, 2, 9, 9) for count, size in sizes
+        ]
+        for run in runs:
+            done(run)
+        return runs
+
+    monkeypatch.setattr(scale, "measure_scale", measured)
+    arguments = ["bench", "scale", "--labels", "1000000", "--labels", "3000000", "--group-size", "4", "--steps", "7"]
+    outcome = invoke(*arguments, "--json")
+    assert outcome.code == 0
+    assert outcome.err.splitlines()[0] == "1,000,000 labels, G=4: 1000001.00 GiB, 3 ms a step"
+    found = json.loads(outcome.out)
+    assert [run["steps"] for run in found["runs"]] == [7, 7]
+    peak = found["lines"][0]
+    assert (peak["group_size"], peak["figure"], peak["per_million"]) == (4, "peak_gib", pytest.approx(1e6))
+    table = invoke(*arguments)
+    assert table.code == 0
+    assert "farthest from the line %" in table.out

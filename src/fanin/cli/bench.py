@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, fields
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -69,6 +70,57 @@ def bench_memory(
     from fanin.bench.memory import LABEL_COUNTS, measure_memory
 
     _write_rows(measure_memory(labels or LABEL_COUNTS), json=json)
+
+
+@app.command("scale")
+def bench_scale(
+    labels: Annotated[list[int] | None, typer.Option("--labels", min=2, help="Number of labels. Repeatable.")] = None,
+    group_size: Annotated[
+        list[int] | None, typer.Option("--group-size", min=1, help="Labels that share an index set. Repeatable.")
+    ] = None,
+    steps: Annotated[int, typer.Option("--steps", min=2, help="Training steps of a run.")] = 300,
+    folder: Annotated[
+        Path | None,
+        typer.Option(
+            "--folder", metavar="FOLDER", help="Where the data sets are written and kept.", show_default="temporary"
+        ),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Train at growing numbers of labels, on synthetic data: peak memory, time of a step, texts predicted a second.
+
+    The bag encoder with D=512, F=32, B=128 and SGD; 100,000, 300,000 and a million labels by default. Ends with the
+    straight line through the peaks and through the times.
+    """
+    from fanin.bench.scale import GROUP_SIZES, LABEL_COUNTS, ScaleRun, measure_scale, straight_line
+
+    def say(run: ScaleRun) -> None:
+        note(f"{run.labels:,} labels, G={run.group_size}: {run.peak_gib:.2f} GiB, {run.step_ms:.0f} ms a step")
+
+    runs = measure_scale(labels or LABEL_COUNTS, group_size or GROUP_SIZES, steps=steps, folder=folder, done=say)
+    lines = []
+    for G in dict.fromkeys(run.group_size for run in runs):
+        own = [run for run in runs if run.group_size == G]
+        for name in ("peak_gib", "step_ms", "step_cpu_ms"):
+            line = straight_line([run.labels for run in own], [getattr(run, name) for run in own])
+            lines.append({"group_size": G, "figure": name, **line._asdict()})
+    if json:
+        write_json({"runs": [asdict(run) for run in runs], "lines": lines})
+        return
+    _write_rows(runs, json=False)
+    write_table(
+        ["group size", "figure", "base", "a million labels", "farthest from the line %"],
+        [
+            [
+                str(line["group_size"]),
+                str(line["figure"]),
+                f"{line['base']:.2f}",
+                f"{line['per_million']:.2f}",
+                percent(line["worst_share"]),
+            ]
+            for line in lines
+        ],
+    )
 
 
 def _write_rows(rows: Sequence[DataclassInstance], *, json: bool) -> None:

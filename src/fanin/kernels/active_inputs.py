@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+_SETS_AT_A_TIME = 16_384  # NumPy widens the numbers of the inputs to 64 bits
+
+
 class ActiveInputs(NamedTuple):
     """x (B, D) by its active columns; all other columns are zero in every row.
 
@@ -54,5 +57,9 @@ class ActiveInputs(NamedTuple):
         places.index_copy_(0, self.columns, torch.arange(A, dtype=torch.int32, device=device))
         if device.type != "cpu":
             return places[index.long()].to(index_dtype(A + 1))
-        table = places.to(index_dtype(A + 1)).numpy()
-        return torch.from_numpy(np.take(table, index.numpy(), mode="clip"))
+        table, sets = places.to(index_dtype(A + 1)).numpy(), index.numpy()
+        result = np.empty(sets.shape, table.dtype)
+        for start in range(0, len(sets), _SETS_AT_A_TIME):
+            part = slice(start, start + _SETS_AT_A_TIME)
+            np.take(table, sets[part], out=result[part], mode="clip")
+        return torch.from_numpy(result)
