@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from safetensors import SafetensorError
 
-from fanin.classifier.kinds import CLASSIFIERS, SETTINGS, kind_of
+from fanin.classifier.kinds import CLASSIFIERS, are_settings, kind_of
 from fanin.encoders.files import (
     ENCODERS,
     WEIGHTS_FILE,
@@ -161,7 +161,7 @@ def _laid_out(folder: Path, description: dict[str, Any]) -> tuple[Classifier, Lo
         if encoder_part["kind"] not in ENCODERS or classifier_part["kind"] not in CLASSIFIERS:
             raise CheckpointError(f"{folder / DESCRIPTION}: encoder or classifier of a kind this version does not know")
         kind, settings = classifier_part["kind"], classifier_part["settings"]
-        if settings.keys() != SETTINGS[kind]:
+        if not are_settings(kind, settings.keys()):
             raise CheckpointError(f"{folder / DESCRIPTION}: the classifier's settings are not those of kind {kind!r}")
         # On the meta device nothing is allocated, whatever sizes the description promises.
         with torch.device("meta"):

@@ -14,6 +14,7 @@ from fanin.classifier.sparse import SparseLinear
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from collections.abc import Set as AbstractSet
 
     from fanin.classifier.interface import Classifier
 
@@ -39,7 +40,20 @@ SETTINGS: Mapping[str, frozenset[str]] = {
     "head_tail": frozenset(_FIXED_FAN_IN | {"head_labels", "head_inputs"}),
     "masked": frozenset(_EVERY | {"fan_in"}),
 }
-"""What a file may say of each kind; other arguments of the constructors are not a file's to choose."""
+"""What a file says of each kind; other arguments of the constructors are not a file's to choose."""
+
+_STORAGE = frozenset({"dtype", "rounding_seed"})
+
+
+def are_settings(kind: str, names: AbstractSet[str]) -> bool:
+    """Whether a file that names these settings says of a kind all that it has to, and nothing else.
+
+    Weights in fewer bits have two more, their dtype and the seed of their rounding.
+
+    >>> are_settings("dense", {"in_features", "out_features", "bias"}), are_settings("dense", {"bias", "seed"})
+    (True, False)
+    """
+    return names - SETTINGS[kind] in (set(), _STORAGE) and names >= SETTINGS[kind]
 
 
 def kind_of(classifier: Classifier) -> str:

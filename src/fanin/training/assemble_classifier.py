@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from fanin.training.preparation import PreparedData
     from fanin.training.progress import ProgressDisplay
 
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp8": torch.float8_e4m3fn}
+
 
 def build_label_order(
     section: AnyClassifierSection, data: PreparedData, encoder: Encoder, seed: int, display: ProgressDisplay
@@ -130,7 +132,7 @@ def _build(section: AnyClassifierSection, encoder: Encoder, L: int, seed: int, o
         case MaskedSection():
             return MaskedLinear(D, L, section.fan_in, seed=seed, initial_scale=scale)
         case DenseSection():
-            return DenseLinear(D, L, seed=seed, initial_scale=scale)
+            return DenseLinear(D, L, seed=seed, initial_scale=scale, dtype=_DTYPES[section.weights])
         case AutogradDenseSection():
             return AutogradDenseLinear(D, L, seed=seed, initial_scale=scale)
 
@@ -146,6 +148,7 @@ def _build_fixed_fan_in(
         "reference_fan_in": section.reference_fan_in,
         "seed": seed,
         "initial_scale": section.initial_scale,
+        "dtype": _DTYPES[section.weights],
     }
     sizes = fan_in_bands(section, L)
     layer: SparseLinear | BandedLinear | HeadTailLinear

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Discriminator, Field, Tag
+from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
 from fanin.kernels.spec import Loss
 from fanin.training.optimizer_recipe import ScheduleSection, UpdateSection
@@ -37,7 +37,26 @@ class ClassifierSection(Section):
     tail_strength: Positive = 1.0
 
 
-class FixedFanInSection(ClassifierSection):
+class StoredWeightsSection(ClassifierSection):
+    """What layers have to set whose weights may be stored in fewer bits (:mod:`fanin.classifier.storage`).
+
+    Attributes:
+        weights: "fp32", "bf16" or "fp8" (e4m3): what weights are stored as. They are computed with in float32 and
+            updated in place with stochastic rounding. In fewer bits the default of ``update`` is plain SGD, which keeps
+            no state; the state of the others is float32.
+    """
+
+    weights: Literal["fp32", "bf16", "fp8"] = "fp32"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_state_beside_few_bits(cls, values: Any) -> Any:
+        if isinstance(values, dict) and values.get("weights") in {"bf16", "fp8"}:
+            return {"update": {"kind": "sgd"}, **values}
+        return values
+
+
+class FixedFanInSection(StoredWeightsSection):
     """What the fixed fan-in layer has to set; ``rewiring: null`` keeps the index sets of the start (static sparsity).
 
     Attributes:
@@ -114,7 +133,7 @@ class HeadTailSection(FixedFanInSection):
     head_share: Annotated[float, Field(gt=0, lt=1)] = 0.05
 
 
-class DenseSection(ClassifierSection):
+class DenseSection(StoredWeightsSection):
     """The dense layer, trained by the same chunked step."""
 
     kind: Literal["dense"] = "dense"
