@@ -112,7 +112,11 @@ def test_a_folder_that_the_user_made_stays(drinks, write_drinks, tiny, tmp_path,
 @pytest.mark.parametrize("error", [MemoryError("no"), RuntimeError("DefaultCPUAllocator: can't allocate memory: ...")])
 @pytest.mark.parametrize(
     ("part", "setting"),
-    [("assemble.BagEncoder", "encoder.embedding_dim"), ("assemble_classifier.SparseLinear", "classifier.fan_in")],
+    [
+        ("assemble.BagEncoder", "encoder.embedding_dim"),
+        ("assemble_classifier.SparseLinear", "classifier.fan_in"),
+        ("assemble_classifier.BandedLinear", "classifier.fan_in_by_frequency"),
+    ],
 )
 def test_too_little_memory_is_said_and_leaves_no_folder(
     error, part, setting, drinks, tiny, tmp_path, invoke, monkeypatch
@@ -121,7 +125,8 @@ def test_too_little_memory_is_said_and_leaves_no_folder(
         raise error
 
     monkeypatch.setattr(f"fanin.training.{part}", refuse)
-    outcome = invoke("train", drinks, "--out", tmp_path / "run", *tiny, "--quiet")
+    bands = ("--set", "classifier.fan_in_by_frequency=[{share: 0.5, fan_in: 2}]") if "Banded" in part else ()
+    outcome = invoke("train", drinks, "--out", tmp_path / "run", *tiny, *bands, "--quiet")
     assert (outcome.code, outcome.out) == (2, "")
     assert "too little memory" in outcome.err
     assert setting in outcome.err
