@@ -62,5 +62,5 @@ def test_too_little_is_said():
         TextClassifier.fit(["tea"] * 9, [["tea"]] * 9)
     with pytest.raises(DataError, match="too few to hold out any for validation"):
         TextClassifier.fit(["?!", "..", "", "?"], [["a"], ["b"], ["b"], []])  # without a word all are the same
-    with pytest.raises(ConfigError, match="classifier.fan_in is 32 and encoder.out_features only 16"):
-        TextClassifier.fit(DRINKS, KINDS, settings=["encoder.out_features=16"])
+    with pytest.raises(ConfigError, match="classifier.fan_in is 12 and encoder.out_features only 8"):
+        TextClassifier.fit(DRINKS, KINDS, settings=["encoder.out_features=8"])

@@ -22,6 +22,7 @@ TINY = (
     "encoder.table.learning_rate=0.05",
     "classifier.schedule.learning_rate=0.05",
     "classifier.fan_in=8",
+    "classifier.fan_in_by_frequency=[]",
     "training.batch_size=8",
     "training.epochs=6",
 )

@@ -192,18 +192,24 @@ def test_a_reference_fan_in_reaches_all_layers(name, planted, tiny_recipe, train
     assert {band.reference_fan_in for band in layer.bands} == {12}
 
 
-def test_too_few_labels_for_the_bands_are_said():
-    section = load_recipe("plain", [BANDS]).classifier
-    assert fan_in_bands(section, 3) == [1, 1, 1]
-    with pytest.raises(ConfigError, match=r"classifier\.fan_in_by_frequency needs .* 2 bands, .* the data has 2"):
-        fan_in_bands(section, 2)
+@pytest.mark.parametrize(
+    ("labels", "inputs", "expected"),
+    [
+        (100, 512, [(5, 32), (20, 20), (75, 40)]),
+        (100, 24, [(5, 24), (20, 20), (75, 40)]),
+        (4, 512, [(1, 20), (3, 40)]),
+        (1, 512, [(1, 40)]),
+    ],
+)
+def test_bands_fit_the_labels_and_the_learned_features(labels, inputs, expected):
+    assert fan_in_bands(load_recipe("plain", [BANDS]).classifier, labels, inputs) == expected
 
 
 @pytest.mark.parametrize(("share", "labels", "expected"), [(0.05, 100, 5), (0.05, 3, 1), (0.99, 3, 2), (0.5, 2, 1)])
 def test_head_and_tail_have_a_label_each(share, labels, expected):
-    assert fan_in_bands(HeadTailSection(head_share=share), labels) == [expected, labels - expected]
+    assert fan_in_bands(HeadTailSection(head_share=share), labels, 9) == [(expected, 9), (labels - expected, 32)]
 
 
 def test_a_single_label_has_no_tail():
     with pytest.raises(ConfigError, match="needs a dense label and another; the data has 1"):
-        fan_in_bands(HeadTailSection(), 1)
+        fan_in_bands(HeadTailSection(), 1, 9)

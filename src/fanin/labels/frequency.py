@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -40,21 +41,18 @@ def label_groups(train_counts: ArrayLike) -> NDArray[np.int8]:
 
 
 def band_sizes(labels: int, shares: Sequence[float]) -> list[int]:
-    """How many labels bands of such shares of all labels have, and behind them the rest; each has one at least.
+    """How many labels bands of such shares of all labels have, and behind them the rest, which has one at least.
 
     Args:
-        labels: L, more than there are shares.
+        labels: L, at least 1.
         shares: adding up to less than 1.
 
     Example:
         >>> band_sizes(1000, [0.01, 0.2]), band_sizes(3, [0.01, 0.98])
-        ([10, 200, 790], [1, 1, 1])
+        ([10, 200, 790], [0, 2, 1])
     """
-    assert labels > len(shares)
-    sizes: list[int] = []
-    for behind, share in zip(range(len(shares), 0, -1), shares, strict=True):
-        sizes.append(min(max(1, round(share * labels)), labels - sum(sizes) - behind))
-    return [*sizes, labels - sum(sizes)]
+    ends = [min(round(total * labels), labels - 1) for total in accumulate(shares)]
+    return [end - start for start, end in pairwise([0, *ends, labels])]
 
 
 def frequency_bands(train_counts: ArrayLike, sizes: Sequence[int]) -> list[NDArray[np.int64]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -43,6 +43,18 @@ if TYPE_CHECKING:
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp8": torch.float8_e4m3fn}
 
 
+class FanInBand(NamedTuple):
+    """Labels of about one frequency.
+
+    Attributes:
+        labels: how many.
+        fan_in: inputs that each reads.
+    """
+
+    labels: int
+    fan_in: int
+
+
 def build_label_order(
     section: AnyClassifierSection, data: PreparedData, encoder: Encoder, seed: int, display: ProgressDisplay
 ) -> Tensor | None:
@@ -63,7 +75,8 @@ def build_label_order(
     """
     if not isinstance(section, FixedFanInSection):
         return None
-    bands = frequency_bands(data.train_counts(), fan_in_bands(section, data.store.n_labels))
+    sizes_by_frequency = [band.labels for band in fan_in_bands(section, data.store.n_labels, encoder.learned_features)]
+    bands = frequency_bands(data.train_counts(), sizes_by_frequency)
     sizes = [size for size in (section.group_size, section.cluster_size) if size > 1]
     if not section.related_labels or not sizes:
         return torch.from_numpy(np.concatenate(bands)) if len(bands) > 1 else None
@@ -73,23 +86,32 @@ def build_label_order(
     return torch.cat([*map(torch.from_numpy, dense), related])
 
 
-def fan_in_bands(section: FixedFanInSection, labels: int) -> list[int]:
-    """How many of L labels each band of the classifier has, the most frequent ones in the first.
+def fan_in_bands(section: FixedFanInSection, labels: int, inputs: int) -> list[FanInBand]:
+    """Sizes and fan-ins of the bands of L labels, the most frequent ones in the first, the rest in the last.
+
+    A band of so small a share that no label falls into it is left out. No label reads more than the learned features,
+    from which index sets are filled where the texts leave them free.
+
+    Args:
+        section: the classifier's settings.
+        labels: L.
+        inputs: learned features.
 
     Raises:
-        ConfigError: there are too few labels for the bands.
+        ConfigError: there are too few labels for a head and a tail.
     """
-    match section:
-        case HeadTailSection():
-            shares, what = [section.head_share], "kind head_tail needs a dense label and another"
-        case SparseSection():
-            shares = [band.share for band in section.fan_in_by_frequency]
-            what = f"fan_in_by_frequency needs a label for each of its {len(shares)} bands, and another"
-        case _:
-            raise AssertionError(section)
-    if labels <= len(shares):
-        raise ConfigError(f"classifier.{what}; the data has {labels}: use kind sparse without bands")
-    return band_sizes(labels, shares)
+    rest = section.fan_in
+    if isinstance(section, HeadTailSection):
+        if labels < 2:
+            raise ConfigError(
+                f"classifier.kind head_tail needs a dense label and another; the data has {labels}: use kind sparse"
+            )
+        head = max(1, band_sizes(labels, [section.head_share])[0])
+        return [FanInBand(head, inputs), FanInBand(labels - head, rest)]
+    bands = section.fan_in_by_frequency if isinstance(section, SparseSection) else ()
+    sizes = band_sizes(labels, [band.share for band in bands])
+    fan_ins = [*(min(band.fan_in, inputs) for band in bands), rest]
+    return [FanInBand(size, fan_in) for size, fan_in in zip(sizes, fan_ins, strict=True) if size]
 
 
 def build_classifier(
@@ -150,13 +172,12 @@ def _build_fixed_fan_in(
         "initial_scale": section.initial_scale,
         "dtype": _DTYPES[section.weights],
     }
-    sizes = fan_in_bands(section, L)
+    bands = fan_in_bands(section, L, learned)
     layer: SparseLinear | BandedLinear | HeadTailLinear
     if isinstance(section, HeadTailSection):
-        layer = HeadTailLinear(D, L, section.fan_in, head_labels=sizes[0], head_inputs=learned, **shared)
-    elif isinstance(section, SparseSection) and section.fan_in_by_frequency:
-        fan_ins = [*(band.fan_in for band in section.fan_in_by_frequency), section.fan_in]
-        layer = BandedLinear(D, L, list(zip(sizes, fan_ins, strict=True)), **shared)
+        layer = HeadTailLinear(D, L, section.fan_in, head_labels=bands[0].labels, head_inputs=learned, **shared)
+    elif len(bands) > 1:
+        layer = BandedLinear(D, L, bands, **shared)
     else:
         layer = SparseLinear(D, L, section.fan_in, ordered=order is not None, **shared)
     if layer.order is not None:

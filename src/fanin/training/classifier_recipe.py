@@ -93,7 +93,7 @@ class FrequencyBandSection(Section):
 
     Attributes:
         share: of all labels.
-        fan_in: F of these.
+        fan_in: F of these, at most all learned features.
     """
 
     share: Annotated[float, Field(gt=0, lt=1)]
@@ -188,19 +188,14 @@ AnyClassifierSection = Annotated[
 
 
 def inputs_of_a_label(section: AnyClassifierSection) -> dict[str, int]:
-    """The settings that say how many inputs labels read, by name; none of a dense layer.
+    """The settings that say how many inputs each label reads, by name; none of a dense layer.
 
-    >>> inputs_of_a_label(SparseSection(fan_in_by_frequency=({"share": 0.1, "fan_in": 64},)))
-    {'fan_in': 32, 'fan_in_by_frequency.0.fan_in': 64}
+    >>> inputs_of_a_label(SparseSection(fan_in=40))
+    {'fan_in': 40}
     """
     match section:
         case BottleneckSection():
             return {"width": section.width}
-        case SparseSection():
-            bands = {
-                f"fan_in_by_frequency.{i}.fan_in": band.fan_in for i, band in enumerate(section.fan_in_by_frequency)
-            }
-            return {"fan_in": section.fan_in} | bands
         case FixedFanInSection() | MaskedSection():
             return {"fan_in": section.fan_in}
         case DenseSection() | AutogradDenseSection():
