@@ -61,7 +61,7 @@ def test_they_are_added_to_those_of_rare_labels(built):
     torch.testing.assert_close(alone, margins.of(batch))
 
 
-@pytest.mark.parametrize("settings", [(), ("classifier.own_text_margin=0.0",)])
+@pytest.mark.parametrize("settings", [(), ("classifier.own_text_margin=0.5", "classifier.start=random")])
 def test_a_recipe_without_them_has_none(built, tiny_recipe, settings):
     recipe = tiny_recipe("plain", *SETTINGS[:3], *settings)
     assert build_own_text_margins(recipe.classifier, built[1], None) is None

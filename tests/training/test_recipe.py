@@ -129,10 +129,6 @@ def test_updates_are_built_with_the_step_s_learning_rate():
         (["classifier.start_gain=0"], "classifier.start_gain"),
         (["classifier.start_gain=.inf"], "classifier.start_gain"),
         (["classifier.own_text_margin=1.5"], "classifier.own_text_margin"),
-        (
-            ["classifier.own_text_margin=0.5", "classifier.start=random"],
-            "classifier.start is random; set it to 0, or the start to tokens",
-        ),
         (["classifier.cluster_size=-1"], "classifier.cluster_size"),
         (["classifier.cluster=16"], "'classifier.cluster' (did you mean 'cluster_size'?)"),
         (["classifier.related_labels=2"], "classifier.related_labels"),

@@ -71,7 +71,7 @@ class FixedFanInSection(StoredWeightsSection):
             mark a label's texts (:mod:`fanin.training.token_start`).
         start_gain: what a label's own texts score above the average text at such a start.
         own_text_margin: share of what a text itself has brought to its labels' start from tokens that it has to score
-            on top in training (:mod:`fanin.training.own_text_margins`).
+            on top in training (:mod:`fanin.training.own_text_margins`); another start knows no such margin.
         reference_fan_in: the fan-in that ``schedule`` is meant for; labels that read F inputs are updated at this over
             F times its rate (:class:`fanin.classifier.weighted.WeightedClassifier`). Null for one rate at any fan-in.
         rewiring: how it is rewired, or null. Regrown connections read learned features.

@@ -65,14 +65,14 @@ class OwnTextMargins:
 def build_own_text_margins(
     section: AnyClassifierSection, data: PreparedData, encoder: Encoder
 ) -> OwnTextMargins | None:
-    """The margins that the recipe asks for, None where it asks for none.
+    """The margins that the recipe asks for, None where it asks for none or has another start than from tokens.
 
     Args:
         section: the classifier's settings.
         data: the rows trained on.
         encoder: has the lexical features that the start reads.
     """
-    if not isinstance(section, FixedFanInSection) or not section.own_text_margin:
+    if not isinstance(section, FixedFanInSection) or section.start != "tokens" or not section.own_text_margin:
         return None
     train = data.store.split("train")
     assert isinstance(encoder, BagEncoder), "the recipe is checked for it"

@@ -242,11 +242,6 @@ class Recipe(Section):
                 "classifier.start tokens reads lexical features; set encoder.lexical_features above 0, or "
                 "classifier.start to random or centroids"
             )
-        if isinstance(classifier, FixedFanInSection) and classifier.own_text_margin and start != "tokens":
-            raise ValueError(
-                f"classifier.own_text_margin takes back a part of a start from tokens, and "
-                f"classifier.start is {start}; set it to 0, or the start to tokens"
-            )
         if start == "centroids" and lexical:
             raise ValueError(
                 "classifier.start centroids knows learned features only; with encoder.lexical_features set it to tokens"
