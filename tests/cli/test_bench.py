@@ -42,6 +42,22 @@ def test_kernels(invoke, monkeypatch):
     assert "dense rate share %" in table.out.splitlines()[0]
 
 
+def test_storage(invoke, monkeypatch):
+    from fanin.bench import storage
+
+    tiny = partial(storage.measure_storage, [storage.LayerShape(96, 32, 8, 4)])
+    monkeypatch.setattr(storage, "measure_storage", tiny)
+    outcome = invoke("bench", "storage", "--rounds", "1", "--batch-size", "5", "--threads", "2", "--json")
+    assert outcome.code == 0
+    assert outcome.err.startswith("L=96, D=32, F=8, G=4, float32: ")
+    rows = json.loads(outcome.out)
+    assert [row["dtype"] for row in rows] == ["float32", "bfloat16", "float8_e4m3fn"]
+    assert {(row["out_features"], row["batch_size"], row["threads"]) for row in rows} == {(96, 5, 2)}
+    table = invoke("bench", "storage", "--rounds", "1")
+    assert table.code == 0
+    assert "step over float32 ratio" in table.out.splitlines()[0]
+
+
 def test_memory(invoke):
     outcome = invoke("bench", "memory", "--labels", "1000", "--json")
     assert outcome.code == 0

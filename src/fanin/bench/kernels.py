@@ -9,41 +9,24 @@ matrix products each side reaches, so that nobody has to believe that the dense 
 from __future__ import annotations
 
 import statistics
-import time
-from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import torch
 
+from fanin.bench.layers import LayerShape, on_threads, random_batch, seconds
 from fanin.classifier.dense import DenseLinear
 from fanin.classifier.sparse import SparseLinear
-from fanin.kernels.spec import SGD, Loss, Positives
+from fanin.kernels.spec import SGD, Loss
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from fanin.classifier.interface import Classifier
+    from fanin.kernels.spec import Positives
 
 _UPDATE = SGD(1e-3)
-_POSITIVES_A_ROW = 5
 _SPARSE_STEPS_A_ROUND = 3  # the shorter side is timed more often
-
-
-class LayerShape(NamedTuple):
-    """One layer to measure.
-
-    Attributes:
-        out_features: L.
-        in_features: D.
-        fan_in: F.
-        group_size: G.
-    """
-
-    out_features: int
-    in_features: int
-    fan_in: int
-    group_size: int = 1
 
 
 # L * D falls as D grows, so that the dense weights stay near half a gigabyte.
@@ -124,7 +107,7 @@ def measure_kernels(
     rows = []
     for count in threads or sorted({1, before}):
         for shape in shapes:
-            with _threads(count):
+            with on_threads(count):
                 rows.append(_measure(shape, batch_size, count, rounds, sgemm_size, chunk_sizes))
             done(rows[-1])
     return rows
@@ -135,12 +118,12 @@ def _measure(
 ) -> StepSpeed:
     sparse = SparseLinear(shape.in_features, shape.out_features, shape.fan_in, shape.group_size)
     dense = _dense_twin(sparse)
-    batch = _batch(shape, batch_size)
+    batch = random_batch(shape, batch_size)
     _same_first_loss(sparse, dense, *batch)
     product = _Product(sgemm_size)
 
     def step(layer: Classifier) -> float:
-        return _seconds(lambda: layer.train_step(*batch, Loss.BCE, _UPDATE))
+        return seconds(lambda: layer.train_step(*batch, Loss.BCE, _UPDATE))
 
     chunk_times = {}
     for dense.chunk_size in chunk_sizes:
@@ -189,13 +172,6 @@ def _dense_twin(sparse: SparseLinear) -> DenseLinear:
     return dense
 
 
-def _batch(shape: LayerShape, batch_size: int) -> tuple[torch.Tensor, Positives]:
-    generator = torch.Generator().manual_seed(0)
-    x = torch.randn(batch_size, shape.in_features, generator=generator)  # (B, D)
-    labels = torch.randint(shape.out_features, (batch_size * _POSITIVES_A_ROW,), generator=generator)
-    return x, Positives(torch.arange(batch_size + 1) * _POSITIVES_A_ROW, labels)
-
-
 def _same_first_loss(sparse: SparseLinear, dense: DenseLinear, x: torch.Tensor, positives: Positives) -> None:
     losses = [layer.train_step(x, positives, Loss.BCE, _UPDATE)[0] for layer in (sparse, dense)]
     assert abs(losses[0] - losses[1]) <= 1e-4 * abs(losses[1]), f"sparse and dense losses differ: {losses}"
@@ -211,20 +187,4 @@ class _Product:
     def rate(self) -> float:
         """Operations a second, the better of two."""
         operations = 2 * len(self._a) ** 3
-        return operations / min(_seconds(lambda: torch.mm(self._a, self._b, out=self._out)) for _ in range(2))
-
-
-def _seconds(work: Callable[[], object]) -> float:
-    started = time.perf_counter()
-    work()
-    return time.perf_counter() - started
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+        return operations / min(seconds(lambda: torch.mm(self._a, self._b, out=self._out)) for _ in range(2))

@@ -61,6 +61,28 @@ def bench_kernels(
     _write_rows(measure_kernels(batch_size=batch_size, rounds=rounds, done=say), json=json)
 
 
+@app.command("storage")
+def bench_storage(
+    rounds: Annotated[int, typer.Option("--rounds", min=1, help="How often each dtype has its turn.")] = 21,
+    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Rows of a batch, B.")] = 128,
+    threads: Annotated[int, typer.Option("--threads", min=1, help="Threads.")] = 1,
+    json: Json = False,
+) -> None:
+    """Time the sparse layer's step and top-k with weights in float32, bfloat16 and float8, in turn.
+
+    Takes two minutes; the machine should be idle.
+    """
+    from fanin.bench.storage import StorageSpeed, measure_storage
+
+    def say(row: StorageSpeed) -> None:
+        note(
+            f"L={row.out_features}, D={row.in_features}, F={row.fan_in}, G={row.group_size}, {row.dtype}: "
+            f"{row.step_ms:.1f} ms, {row.step_over_float32_ratio:.2f}x"
+        )
+
+    _write_rows(measure_storage(batch_size=batch_size, threads=threads, rounds=rounds, done=say), json=json)
+
+
 @app.command("memory")
 def bench_memory(
     labels: Annotated[list[int] | None, typer.Option("--labels", min=1, help="Number of labels. Repeatable.")] = None,
