@@ -2,6 +2,7 @@
 # make test         environment, install, the tests
 # make check        style, types, floors, C++ under sanitizers
 # make test-long    fault, fuzz and scale runs
+# make test-gpu     the suites of the Triton backend on an NVIDIA GPU
 #
 # PYTHON       the interpreter to make the environment with (3.11 or newer)
 # CONSTRAINTS  pins for pip; the default pins torch, a CPU build where the index has one; CONSTRAINTS= takes the newest
@@ -19,7 +20,7 @@ CORE := $(shell find cpp -type f)
 HPO := $(RUNS)/data/hpo
 QUICK := $(RUNS)/quickstart
 
-.PHONY: install quickstart test test-long check sanitize format clean
+.PHONY: install quickstart test test-long test-gpu check sanitize format clean
 
 install: $(VENV)/.installed
 
@@ -46,6 +47,9 @@ test: install
 
 test-long: install
 	$(BIN)/pytest -m long
+
+test-gpu: install
+	$(BIN)/pytest -m gpu
 
 check: install sanitize
 	$(BIN)/ruff check .

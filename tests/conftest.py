@@ -5,12 +5,21 @@ from typing import NamedTuple
 
 import pytest
 import torch
+
+if torch.cuda.is_available():
+    os.environ.setdefault(
+        "CUBLAS_WORKSPACE_CONFIG", ":4096:8"
+    )  # torch asks for it where results must be the same again
+else:
+    os.environ.setdefault("TRITON_INTERPRET", "1")  # before Triton is imported
+
 from hypothesis import settings
 from torch.nn import functional
 
 from fanin.kernels.dispatch import compiled_core_obstacle
 from fanin.kernels.reference import ReferenceBackend
 from fanin.kernels.spec import SGD, Loss, Positives, SparseWeights, index_dtype
+from triton_under_test import triton_backend, triton_parameter
 
 pytest_plugins = ["planted", "tiny_transformer"]  # tests/planted.py, tests/tiny_transformer.py
 
@@ -26,7 +35,8 @@ def pytest_configure(config):
 
 def pytest_generate_tests(metafunc):
     if "backend" in metafunc.fixturenames:
-        metafunc.parametrize("backend", ["reference", "cpu-1-thread", "cpu-2-threads"], indirect=True, scope="module")
+        backends = ["reference", "cpu-1-thread", "cpu-2-threads", triton_parameter(metafunc.function.__name__)]
+        metafunc.parametrize("backend", backends, indirect=True, scope="module")
     if "backend_name" in metafunc.fixturenames:
         metafunc.parametrize("backend_name", ["reference", "cpu"], indirect=True, scope="module")
 
@@ -72,6 +82,8 @@ def backend(request):
     """Every backend; the compiled one with 1 and with 2 threads."""
     if request.param == "reference":
         return ReferenceBackend()
+    if request.param == "triton":
+        return triton_backend()
     require_compiled_core()
     from fanin.kernels.cpu import CpuBackend
 

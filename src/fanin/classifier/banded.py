@@ -34,7 +34,7 @@ class BandedLinear(LabelBands):
         cluster_inputs: inputs that the clusters' vectors read, the first ones; None for all.
         seed: of index sets and weights.
         rounding_seed: of the stochastic rounding of weights in fewer bits; None for one that ``seed`` determines.
-        backend: "reference" or "cpu" to force one; None takes FANIN_BACKEND, else the fastest.
+        backend: "reference", "cpu" or "triton" to force one; None takes FANIN_BACKEND, else the fastest.
         options: bias, reference_fan_in, initial_scale, device and dtype of all bands, as in ``SparseLinear``; F is the
             band's there.
 

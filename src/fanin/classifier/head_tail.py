@@ -35,7 +35,7 @@ class HeadTailLinear(LabelBands):
         cluster_inputs: inputs that the clusters' vectors read, the first ones; None for all.
         seed: of index sets and weights.
         rounding_seed: of the stochastic rounding of weights in fewer bits; None for one that ``seed`` determines.
-        backend: of the tail, "reference" or "cpu" to force one; None takes FANIN_BACKEND, else the fastest.
+        backend: of the tail, "reference", "cpu" or "triton" to force one; None takes FANIN_BACKEND, else the fastest.
         options: bias, reference_fan_in, initial_scale, device and dtype of both layers, as in ``SparseLinear``; for the
             head ``head_inputs`` is F there.
 

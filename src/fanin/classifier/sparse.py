@@ -66,7 +66,7 @@ class SparseLinear(WeightedClassifier):
         dtype: of the weights, float32 by default. bfloat16 and float8_e4m3fn are computed with in float32, which is the
             dtype of x, bias and the update's state; updates round stochastically in place, without a float32 copy.
         rounding_seed: of the stochastic rounding of weights in fewer bits; None for one that ``seed`` determines.
-        backend: "reference" or "cpu" to force one; None takes FANIN_BACKEND, else the fastest.
+        backend: "reference", "cpu" or "triton" to force one; None takes FANIN_BACKEND, else the fastest.
 
     Attributes:
         weight: (L, F); a parameter without a gradient where it is float8: only :meth:`train_step` can train that.
@@ -124,9 +124,9 @@ class SparseLinear(WeightedClassifier):
         if self.weight.is_meta:
             index = torch.empty(sets, fan_in, dtype=index_dtype(in_features), device="meta")
         else:
-            index = draw_index(sets, fan_in, in_features, mix_seed(seed, 0), backend)
+            index = draw_index(sets, fan_in, in_features, mix_seed(seed, 0), backend, self.weight.device)
             self._draw_weights(initial_scale, fan_in, seed)
-        self.register_buffer("index", index.to(self.weight.device))
+        self.register_buffer("index", index)
         self.order = InternalOrder(out_features, device) if ordered else None
         self.clusters: ClusterWeights | None = None
         if cluster_size:

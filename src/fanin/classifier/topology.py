@@ -25,21 +25,25 @@ def set_count(out_features: int, group_size: int) -> int:
     return -(-out_features // group_size)
 
 
-def draw_index(sets: int, fan_in: int, inputs: int, seed: int, backend: str | None = None) -> Tensor:
-    """Random index sets (S, F), drawn on the CPU for every device, so that a seed means the same sets everywhere.
+def draw_index(
+    sets: int, fan_in: int, inputs: int, seed: int, backend: str | None = None, device: torch.device | None = None
+) -> Tensor:
+    """Random index sets (S, F). A seed means the same sets on every backend.
 
     Args:
         sets: S.
         fan_in: F.
         inputs: each set is a uniform random subset of [0, inputs).
         seed: 63 bits.
-        backend: "reference" or "cpu" to force one.
+        backend: "reference", "cpu" or "triton" to force one.
+        device: where they are wanted, by default on the CPU.
 
     Returns:
         uint16 up to 65,536 inputs, int32 beyond.
     """
-    drawer = dispatch.choose(torch.device("cpu"), torch.float32, backend).backend
-    return drawer.draw_index(sets, fan_in, inputs, seed)
+    device = device or torch.device("cpu")
+    drawer = dispatch.choose(device, torch.float32, backend).backend
+    return drawer.draw_index(sets, fan_in, inputs, seed).to(device)
 
 
 def check_shape(in_features: int, fan_in: int, group_size: int) -> None:

@@ -53,8 +53,9 @@ class SparseWeights:
     """The tensors of one fixed fan-in layer; operations update them in place.
 
     Weights may be stored in fewer bits than everything is computed in (:func:`compute_dtype`). Every operation widens
-    them to float32; a step rounds the updated weights stochastically to what is stored, where (label, slot) is element
-    ``label * F + slot`` (:func:`fanin.kernels.rounding.round_stochastically`). Nothing keeps a float32 copy.
+    them to float32 (on a GPU products may take both operands in bfloat16, with sums in float32); a step rounds the
+    updated weights stochastically to what is stored, where (label, slot) is element ``label * F + slot``
+    (:func:`fanin.kernels.rounding.round_stochastically`). Nothing keeps a float32 copy.
 
     Attributes:
         weight: (L, F) float32, bfloat16 or float8_e4m3fn (float64 on the reference backend).
