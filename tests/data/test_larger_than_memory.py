@@ -57,7 +57,7 @@ def test_preparing_more_data_takes_no_more_memory(tmp_path):
         sizes.append(folder_bytes(folder) + folder_bytes(store.strip()))
         mapped.append(folder_bytes(store.strip()))
     assert sizes[1] - sizes[0] > 25e6
-    # What remains are some 40 bytes a text while rows are held out, mapped pages of the store, and what allocators keep.
+    # What remains are 40 bytes a text while rows are held out, mapped pages of the store, and what allocators keep.
     remaining = 40 * (24_000 - 1500) + mapped[1] - mapped[0]
     assert remaining < (sizes[1] - sizes[0]) / 2
     assert peaks[1] - peaks[0] < remaining + 4e6
