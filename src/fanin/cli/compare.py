@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fanin.cli.options import Json
+from fanin.cli.options import Json, Quiet
 from fanin.cli.output import note, write_json, write_line, write_table
 from fanin.errors import ConfigError, FaninError
 
@@ -49,7 +49,7 @@ def compare(
         bool, typer.Option("--table", help="Train nothing; write the tables again from the runs that are finished.")
     ] = False,
     json: Json = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Train several recipes with several seeds, and compare them in one table.
 
