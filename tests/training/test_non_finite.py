@@ -1,6 +1,8 @@
 """Values that are not finite are found in their step: the run stops, or passes over the batch, and loses nothing."""
 
 import math
+import signal
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -14,6 +16,7 @@ from fanin.training import step as step_module
 from fanin.training import trainer as trainer_module
 from fanin.training.checkpoint import read_checkpoint
 from fanin.training.checkpoint_series import newest_step
+from fanin.training.encoder_update import EncoderUpdate
 from fanin.training.non_finite import NonFiniteError, all_finite
 from fanin.training.objectives import Objectives
 from fanin.training.preparation import prepare
@@ -21,6 +24,7 @@ from fanin.training.progress import Silent
 from fanin.training.recipe_files import load_recipe
 from fanin.training.resume import resume_run
 from fanin.training.run_folder import RunFolder
+from fanin.training.stop_signals import Stopped, StopSignals
 from fanin.training.trainer import Trainer
 from same_runs import log_lines
 
@@ -120,9 +124,10 @@ def spoil_dx(monkeypatch):
 def run_of(planted, tmp_path):
     """Train in a folder that can be looked at afterwards; steps may be known as those to pass over."""
 
-    def train(recipe, *, name="run", skipped=()):
-        with RunFolder.create(tmp_path / name, recipe, planted) as run:
-            trainer = Trainer(recipe, prepare(open_dataset(planted), recipe, tmp_path / "cache"), run, Silent())
+    def train(recipe, *, name="run", skipped=(), stop=None):
+        data = prepare(open_dataset(planted), recipe, tmp_path / "cache")
+        with RunFolder.create(tmp_path / name, recipe, planted) as run, stop or nullcontext():
+            trainer = Trainer(recipe, data, run, Silent(), stop=stop)
             trainer._position.skipped = list(skipped)
             return trainer.train()
 
@@ -228,3 +233,19 @@ def test_fit_names_settings_and_no_folder():
     with pytest.raises(NonFiniteError, match=r"lower classifier\.schedule\.learning_rate") as caught:
         TextClassifier.fit(texts, labels, recipe="plain", settings=[*settings, "training.batch_size=8"])
     assert "resume" not in str(caught.value)
+
+
+def test_a_signal_in_a_step_that_fails_saves_nothing_of_it(run_of, tiny_recipe, tmp_path, monkeypatch):
+    """The classifier has made the step, the encoder has not: no state to go on from."""
+
+    def failing(self, step, *args):
+        if step == 5:
+            raise NonFiniteError(step, "something is not finite")
+        return make_step(self, step, *args)
+
+    make_step = EncoderUpdate.step
+    monkeypatch.setattr(EncoderUpdate, "step", failing)
+    monkeypatch.setattr(Trainer, "_pass_over", lambda *_: signal.raise_signal(signal.SIGTERM))
+    with pytest.raises(Stopped):
+        run_of(tiny_recipe("plain", "training.epochs=1"), stop=StopSignals())
+    assert newest_step(tmp_path / "run" / "checkpoints") is None

@@ -76,12 +76,13 @@ def resume_run(
         _tell_versions(checkpoint, display)
     if recipe != before:
         _write_recipe(run, recipe)
-    step = 0 if checkpoint is None else checkpoint.facts.position.step
     trainer = Trainer(recipe, prepared, run, display, stop=stop, checkpoint=checkpoint)
     if checkpoint is None:
         run.log.return_to(LogMark(0, 0.0))
-    display.say(f"going on after step {step}" if step else "no checkpoint yet: starting from the first step")
-    run.log.write("resume", step=step)
+        display.say("no checkpoint yet: starting from the first step")
+    else:
+        display.say(f"going on after step {checkpoint.facts.position.step}")
+    run.log.write("resume", step=0 if checkpoint is None else checkpoint.facts.position.step)
     return trainer.train()
 
 

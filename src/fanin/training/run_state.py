@@ -9,6 +9,7 @@ import torch
 from fanin.classifier.part_names import joined, split_by_part
 from fanin.errors import CheckpointError
 from fanin.tensor_files import copy_into, distinct_tensors, first_complaint
+from fanin.training.checkpoint import RunFacts
 from fanin.training.non_finite import require_finite
 from fanin.training.parts import LabelStructure, build_parts
 
@@ -20,9 +21,11 @@ if TYPE_CHECKING:
     from fanin.classifier.interface import Classifier
     from fanin.training.checkpoint import Checkpoint
     from fanin.training.parts import TrainingParts
+    from fanin.training.position import Position
     from fanin.training.preparation import PreparedData
     from fanin.training.progress import ProgressDisplay
     from fanin.training.recipe import Recipe
+    from fanin.training.run_log import LogMark
 
 _WEIGHTS = ("encoder", "encoder_update", "classifier", "classifier_update", "auxiliary")
 
@@ -45,6 +48,29 @@ def state_of(parts: TrainingParts) -> dict[str, Mapping[str, Tensor]]:
         "rewiring": {} if parts.rewiring is None else parts.rewiring.state(),
         "random": {"torch": torch.get_rng_state()},
     }
+
+
+def facts_of(parts: TrainingParts, position: Position, log: LogMark, data: PreparedData, recipe: Recipe) -> RunFacts:
+    """What a checkpoint says besides its tensors.
+
+    Args:
+        parts: of the run, between two steps.
+        position: where it stands.
+        log: the end of its log.
+        data: what is trained on.
+        recipe: all settings.
+    """
+    auxiliary, tokenizer = parts.objectives.auxiliary, data.tokenizer
+    return RunFacts(
+        position=position,
+        classifier_steps=parts.classifier.steps,
+        auxiliary_steps=None if auxiliary is None else auxiliary.classifier.steps,
+        log_size=log.size,
+        log_seconds=log.seconds,
+        data_key=data.key,
+        tokenizer_key=None if tokenizer is None else tokenizer.key,
+        recipe=recipe.model_dump(mode="json"),
+    )
 
 
 def _auxiliary_state(classifier: Classifier) -> dict[str, Tensor]:

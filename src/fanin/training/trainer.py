@@ -12,7 +12,6 @@ import torch
 
 from fanin.kernels.drawing import mix_seed
 from fanin.model_files import save_model
-from fanin.training.checkpoint import RunFacts
 from fanin.training.checkpoint_series import CheckpointSeries, newest_step
 from fanin.training.classifier_start import start_classifier
 from fanin.training.final_scores import final_scores
@@ -21,7 +20,7 @@ from fanin.training.parts import build_parts
 from fanin.training.position import Position
 from fanin.training.process_memory import peak_bytes
 from fanin.training.run_log import LogMark
-from fanin.training.run_state import parts_of, require_finite_state, state_of
+from fanin.training.run_state import facts_of, parts_of, require_finite_state, state_of
 from fanin.training.scoring import score_split
 from fanin.training.step import rewire_after, train_on
 from fanin.training.stop_signals import Stopped, StopSignals
@@ -82,7 +81,7 @@ class Trainer:
         self._total_steps = training.steps or len(self._batches) * training.epochs
         self._epochs = math.ceil(self._total_steps / len(self._batches))  # the last may be cut short
         self._checkpoints = CheckpointSeries(run.checkpoints, training.checkpoint)
-        self._begun = False  # a state from before that is not worth a checkpoint
+        self._sound = False  # whether parts and position are those before or after a step, worth a checkpoint
         self._saved: Position | None = None  # the newest checkpoint of this process
         self._parts: TrainingParts
         self._position: Position
@@ -107,7 +106,7 @@ class Trainer:
                 except NonFiniteError as error:
                     self._pass_over(error)
         except Stopped:
-            if self._begun and self._saved != self._position:
+            if self._sound and self._saved != self._position:
                 with self._stop.deferred():
                     self._save()
             raise
@@ -115,7 +114,7 @@ class Trainer:
             self._display.close()
 
     def _train(self) -> TrainingResult:
-        if not self._begun:
+        if not self._sound:
             self._begin()
         while self._position.epoch <= self._epochs:
             self._train_epoch()
@@ -134,7 +133,7 @@ class Trainer:
             self._position.train_seconds += time.monotonic() - started
             self._run.log.write("start", peak_bytes=peak_bytes())
         with self._stop.deferred():
-            self._begun = True
+            self._sound = True
             if self._recipe.training.on_non_finite == "skip":  # then there must be one to go back to
                 self._save()
 
@@ -156,6 +155,7 @@ class Trainer:
 
     def _make_step(self, batch: Batch) -> None:
         position, step = self._position, self._position.step + 1
+        self._sound = False
         if step in position.skipped:
             position.end_step(0, 0.0)
         else:
@@ -167,6 +167,7 @@ class Trainer:
         report = rewire_after(self._parts, step)
         if report is not None:
             self._run.log.write("rewire", **report.as_dict())
+        self._sound = True
 
     def _end_epoch(self) -> None:
         """Validate if it is time; a signal that ends this leaves the epoch as it was before."""
@@ -201,22 +202,10 @@ class Trainer:
 
     def _save(self) -> None:
         """Save a checkpoint of where the run stands."""
-        position, state = self._position, state_of(self._parts)
+        started, position, state = time.monotonic(), self._position, state_of(self._parts)
         require_finite_state(position.step, state)
         position.peak_bytes = max(position.peak_bytes, peak_bytes())
-        auxiliary, tokenizer = self._parts.objectives.auxiliary, self._data.tokenizer
-        mark = self._run.log.mark()
-        facts = RunFacts(
-            position=position,
-            classifier_steps=self._parts.classifier.steps,
-            auxiliary_steps=None if auxiliary is None else auxiliary.classifier.steps,
-            log_size=mark.size,
-            log_seconds=mark.seconds,
-            data_key=self._data.key,
-            tokenizer_key=None if tokenizer is None else tokenizer.key,
-            recipe=self._recipe.model_dump(mode="json"),
-        )
-        started = time.monotonic()
+        facts = facts_of(self._parts, position, self._run.log.mark(), self._data, self._recipe)
         size = self._checkpoints.save(facts, state)
         seconds = round(time.monotonic() - started, 3)
         self._saved = position.model_copy(deep=True)
@@ -224,14 +213,13 @@ class Trainer:
 
     def _return_to(self, checkpoint: Checkpoint) -> None:
         """Be where the run stood at a checkpoint; what its log says of later steps is cut off."""
-        facts = checkpoint.facts
+        facts, self._sound = checkpoint.facts, False
         self._parts = parts_of(checkpoint, self._recipe, self._data, self._total_steps, self._display)
         self._position = facts.position.model_copy(deep=True)
         if not self._run.has_model:  # somebody took it away
             self._position.best = None
-        self._saved = self._position.model_copy(deep=True)
-        self._begun = True
         self._run.log.return_to(LogMark(facts.log_size, facts.log_seconds))
+        self._saved, self._sound = self._position.model_copy(deep=True), True
 
     def _pass_over(self, error: NonFiniteError) -> None:
         """Go back to the last checkpoint, to go on from there without the batch of the step that failed.
@@ -247,6 +235,7 @@ class Trainer:
             auxiliary = self._parts.objectives.auxiliary is not None
             advice = advice_on_rates(self._run, newest_step(self._run.checkpoints), auxiliary=auxiliary)
             raise NonFiniteError(error.step, error.fault, advice) from error
+        del self._parts  # there may not be memory for two
         self._return_to(checkpoint)
         self._position.skipped = sorted({*skipped, error.step})
         self._run.log.write("skip", step=error.step, fault=error.fault)
