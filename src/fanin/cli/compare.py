@@ -54,8 +54,9 @@ def compare(
     """Train several recipes with several seeds, and compare them in one table.
 
     Each run has a folder in DIR and a process of its own, so that its peak memory is its own. The same command again
-    keeps what is finished and goes on with the rest; recipes and seeds may be added. Means and deviations over the
-    seeds are written to DIR as compare.md, compare.csv and a picture of accuracy against classifier bytes.
+    keeps what is finished and goes on with the rest, from its last checkpoint; recipes and seeds may be added. Means
+    and deviations over the seeds are written to DIR as compare.md, compare.csv and a picture of accuracy against
+    classifier bytes.
     """
     from fanin.compare.plan import read_plan
     from fanin.data.formats import open_dataset
