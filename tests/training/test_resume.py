@@ -20,11 +20,11 @@ from fanin.training.stop_signals import Stopped, StopSignals
 from fanin.training.trainer import Trainer
 from same_runs import assert_same_run, assert_same_state
 
-STEPS = 3 * 18
+EPOCH = 18  # steps
 NOISE = ("encoder.dropout=0.2", "encoder.token_dropout=0.1")  # what comes next depends on the random state
 WORDS = ("encoder.lexical_features=60", "classifier.start=tokens", "classifier.start_gain=4")
 GROW = "classifier.rewiring.grow"
-AUXILIARY = "auxiliary={clusters: 8, cutoff_share: 0.25, schedule: {learning_rate: 0.05}}"  # dropped after step 13
+AUXILIARY = "auxiliary={clusters: 8, cutoff_share: 0.25, schedule: {learning_rate: 0.05}}"  # 9 steps of 36
 INTERMEDIATE = "intermediate={width: 96, dropout: 0.1, schedule: {learning_rate: 0.005}}"
 RECIPES = {
     "sparse": ("plain", *NOISE),
@@ -102,7 +102,8 @@ def train_to_the_end(planted, tmp_path, monkeypatch):
             with RunFolder.open(path) as run:
                 go_on = lambda: resume_run(run, display, cache=tmp_path / "cache", stop=stop)  # noqa: E731, B023
                 _run_until_stopped(go_on, stop, stopped=i < len(displays) - 1)
-        return read_checkpoint(path / "checkpoints" / f"step-{STEPS:08d}"), path
+        last = max((path / "checkpoints").iterdir())
+        return read_checkpoint(last), path
 
     return train
 
@@ -116,21 +117,30 @@ def _run_until_stopped(run, stop, *, stopped):
             run()
 
 
-def check(train_to_the_end, recipe, **options):
+def epochs(count):
+    """Settings of a run that saves its last state."""
+    return f"training.epochs={count}", f"training.checkpoint.steps={count * EPOCH}"
+
+
+def check(train_to_the_end, recipe, *stops, **options):
     whole, whole_run = train_to_the_end(recipe, name="whole", **options)
-    stops = [StopAt(7), StopAt(6), StopAt(1, "validation"), StopAt(20)]  # in step 7, 13, after 18, in 38
     resumed, resumed_run = train_to_the_end(recipe, *stops, name="resumed", **options)
+    assert whole.facts.position.step == recipe.training.epochs * EPOCH
     assert_same_state(whole, resumed)
     assert_same_run(whole_run, resumed_run)
-
-
-LAST = f"training.checkpoint.steps={STEPS}"
 
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_bit_for_bit_on_one_thread(name, tiny_recipe, train_to_the_end):
     recipe, *settings = RECIPES[name]
-    check(train_to_the_end, tiny_recipe(recipe, *settings, "training.epochs=3", LAST))
+    check(train_to_the_end, tiny_recipe(recipe, *settings, *epochs(2)), StopAt(17))  # rewired after 10 and 20
+
+
+@pytest.mark.parametrize("name", ["auxiliary objective", "words, clusters, start from tokens"])
+def test_bit_for_bit_wherever_it_is_stopped(name, tiny_recipe, train_to_the_end):
+    recipe, *settings = RECIPES[name]
+    stops = [StopAt(7), StopAt(6), StopAt(1, "validation"), StopAt(20)]  # in step 7, 13, after 18, in 38
+    check(train_to_the_end, tiny_recipe(recipe, *settings, *epochs(3)), *stops)
 
 
 @pytest.mark.parametrize(
@@ -142,17 +152,17 @@ def test_bit_for_bit_on_one_thread(name, tiny_recipe, train_to_the_end):
     ],
 )
 def test_features(kind, settings, features, feature_recipe, train_to_the_end):
-    check(train_to_the_end, feature_recipe(*settings, "training.epochs=3", LAST), data=features[kind])
+    check(train_to_the_end, feature_recipe(*settings, *epochs(2)), StopAt(17), data=features[kind])
 
 
 @pytest.mark.parametrize("frozen", [False, True])
 def test_transformers(frozen, transformer_recipe, train_to_the_end):
     settings = [f"encoder.frozen={str(frozen).lower()}", "encoder.dropout=0.2", "encoder.out_features=64"]
-    check(train_to_the_end, transformer_recipe(*settings, "training.epochs=3", LAST))
+    check(train_to_the_end, transformer_recipe(*settings, *epochs(2)), StopAt(17))
 
 
 def test_within_rounding_on_several_threads(tiny_recipe, train_to_the_end):
-    recipe = tiny_recipe("plain", *NOISE, "training.epochs=3", LAST)
+    recipe = tiny_recipe("plain", *NOISE, *epochs(2))
     torch.set_num_threads(2)
     try:
         whole, _ = train_to_the_end(recipe, name="whole")
@@ -191,6 +201,14 @@ class Told(Silent):
 
     def say(self, line):
         self.lines.append(line)
+
+
+def test_stopped_while_it_is_scored(tiny_recipe, train_to_the_end):
+    recipe = tiny_recipe("plain", "training.epochs=1")
+    _, whole = train_to_the_end(recipe, StopAt(5), name="whole")
+    last, resumed = train_to_the_end(recipe, StopAt(1, "scoring test"), name="resumed")
+    assert (last.facts.position.step, last.facts.position.epoch) == (EPOCH, 2)
+    assert_same_run(whole, resumed)
 
 
 def test_labels_are_not_clustered_again(stopped_run, tiny_recipe, monkeypatch):
