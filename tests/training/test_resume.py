@@ -298,6 +298,15 @@ def test_a_state_that_does_not_fit_is_refused(stopped_run, tiny_recipe, monkeypa
                 resumed(path)
 
 
+@pytest.mark.parametrize("shift", [1, -1, 0.5, None])
+def test_a_label_structure_of_other_labels_is_refused(shift, stopped_run, tiny_recipe, monkeypatch):
+    path = stopped_run(tiny_recipe("plain", "classifier.cluster_size=4", "training.epochs=2"))
+    order = torch.arange(39) if shift is None else torch.arange(40) + shift
+    monkeypatch.setattr(Checkpoint, "tensors", lambda _self, _part: {"order": order})
+    with pytest.raises(CheckpointError, match="step-00000025: 'order' does not hold 40 numbers"):
+        resumed(path)
+
+
 def test_seconds_go_on_and_memory_is_the_largest(stopped_run, tiny_recipe):
     path = stopped_run(tiny_recipe("plain", "training.epochs=2"))
     [folder] = (path / "checkpoints").iterdir()

@@ -104,8 +104,7 @@ def parts_of(
         MemoryPlanError: there is too little memory for a part.
         ConfigError: a pretrained model is no longer where the recipe has it.
     """
-    labels = checkpoint.tensors("labels")
-    structure = LabelStructure(labels.get("order"), labels.get("cluster_of_label"))
+    structure = LabelStructure(*(_numbers_of_labels(checkpoint, name, data) for name in LabelStructure._fields))
     parts = build_parts(recipe, data, total_steps, display, structure)
     try:
         _restore(parts, checkpoint)
@@ -113,6 +112,16 @@ def parts_of(
         told = first_complaint(error)
         raise CheckpointError(f"{checkpoint.folder}: does not fit recipe and data of the run ({told})") from error
     return parts
+
+
+def _numbers_of_labels(checkpoint: Checkpoint, name: str, data: PreparedData) -> Tensor | None:
+    """One of the label structure's tensors, None where there is none."""
+    L, found = data.store.n_labels, checkpoint.tensors("labels").get(name)
+    if found is None:
+        return None
+    if found.dtype != torch.int64 or found.shape != (L,) or not 0 <= int(found.min()) <= int(found.max()) < L:
+        raise CheckpointError(f"{checkpoint.folder}: {name!r} does not hold {L} numbers below that; train anew")
+    return found.clone()
 
 
 def _restore(parts: TrainingParts, checkpoint: Checkpoint) -> None:
