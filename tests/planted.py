@@ -72,8 +72,8 @@ def train(tmp_path_factory):
     """Train a recipe on a data set in a new run folder: ``result, run = train(folder, recipe)``."""
 
     def run(folder, recipe, cache=None):
-        run = RunFolder.create(tmp_path_factory.mktemp("run") / "run", recipe)
-        data = prepare(open_dataset(folder), recipe, cache or tmp_path_factory.mktemp("cache"))
-        return Trainer(recipe, data, run, Silent()).train(), run
+        with RunFolder.create(tmp_path_factory.mktemp("run") / "run", recipe, folder) as run:
+            data = prepare(open_dataset(folder), recipe, cache or tmp_path_factory.mktemp("cache"))
+            return Trainer(recipe, data, run, Silent()).train(), run
 
     return run

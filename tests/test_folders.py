@@ -1,4 +1,4 @@
-"""A folder is there whole or not at all."""
+"""A folder or a file is there whole or not at all."""
 
 import os
 import threading
@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from fanin.folders import replacing_folder
+from fanin.folders import remove_drafts, remove_folder, replace_file, replacing_folder
 
 
 def names(folder):
@@ -114,3 +114,33 @@ def test_many_that_fill_one_folder_at_once_leave_one_whole_folder(tmp_path):
     assert not errors
     assert names(tmp_path) == ["model"]
     assert (tmp_path / "model" / "mark").read_text() in {"0", "1", "2"}
+
+
+def test_a_file_is_replaced_as_a_whole(tmp_path, monkeypatch):
+    replace_file(tmp_path / "file", "é\n")
+    assert (tmp_path / "file").read_bytes() == "é\n".encode()
+
+    def full(_descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        replace_file(tmp_path / "file", "new")
+    assert names(tmp_path) == ["file"]
+    assert (tmp_path / "file").read_text(encoding="utf-8") == "é\n"
+
+
+def test_what_killed_processes_were_writing_is_removed(tmp_path):
+    (tmp_path / "model.writing-12-0123abcd").mkdir()
+    (tmp_path / "model.writing-12-0123abcd" / "half").touch()
+    for name in ("run.json.writing-7-00000000", "model", "notes.writing", "a.writing-of-mine"):
+        (tmp_path / name).touch()
+    remove_drafts(tmp_path)
+    assert names(tmp_path) == ["a.writing-of-mine", "model", "notes.writing"]
+
+
+def test_a_folder_is_removed(tmp_path):
+    fill(tmp_path / "model")
+    remove_folder(tmp_path / "model")
+    assert names(tmp_path) == []
+    remove_folder(tmp_path / "model")  # gone already

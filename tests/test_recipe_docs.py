@@ -10,7 +10,14 @@ import yaml
 from pydantic import BaseModel
 from pydantic_core import to_jsonable_python
 
-from fanin.training import classifier_recipe, optimizer_recipe, recipe, remedies_recipe, rewiring_recipe
+from fanin.training import (
+    checkpoint_recipe,
+    classifier_recipe,
+    optimizer_recipe,
+    recipe,
+    remedies_recipe,
+    rewiring_recipe,
+)
 from fanin.training.recipe_files import shipped_recipes
 from fanin.training.recipe_section import Section
 
@@ -37,6 +44,7 @@ SECTION_OF_HEADING = {
     "classifier.rewiring.history": rewiring_recipe.HistorySection,
     "auxiliary": remedies_recipe.AuxiliarySection,
     "training": recipe.TrainingSection,
+    "training.checkpoint": checkpoint_recipe.CheckpointSection,
     "evaluation": recipe.EvaluationSection,
     "Schedules": optimizer_recipe.ScheduleSection,
     "Update rules": optimizer_recipe.UpdateSection,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from fanin.data.formats import open_dataset
 from fanin.errors import ConfigError, DataError
 from fanin.model_files import load_model, save_model
+from fanin.training.non_finite import NonFiniteError
 from fanin.training.preparation import prepare
 from fanin.training.progress import Bar, Silent
 from fanin.training.recipe_files import load_recipe
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from fanin.model import Prediction, TextModel
+
+_LOWER_RATES = "lower classifier.schedule.learning_rate or encoder.optimizer.learning_rate in the settings"
 
 
 class TextClassifier:
@@ -62,16 +65,21 @@ class TextClassifier:
             DataError: texts and labels are not of one length or not strings; the message names the place, such as
                 ``labels[3]``.
             ConfigError: recipe or settings are invalid.
+            NonFiniteError: values of a training step are not finite.
         """
-        chosen = load_recipe(recipe, settings)
+        # Nobody could go on with this run: its folder is gone when this is over.
+        chosen = load_recipe(recipe, ["training.checkpoint.minutes=null", *settings])
         checked = _checked_texts(texts), _checked_labels(labels)
         with tempfile.TemporaryDirectory(prefix="fanin-") as name:
             folder = Path(name)
             _write_json_lines(folder / "train.jsonl", *checked)
             display = Bar() if progress else Silent()
             data = prepare(open_dataset(folder / "train.jsonl"), chosen, folder / "cache", display)
-            run = RunFolder.create(folder / "run", chosen)
-            return cls(Trainer(chosen, data, run, display).train().model)
+            with RunFolder.create(folder / "run", chosen, folder / "train.jsonl") as run:
+                try:
+                    return cls(Trainer(chosen, data, run, display).train().model)
+                except NonFiniteError as error:
+                    raise NonFiniteError(error.step, error.fault, _LOWER_RATES) from error
 
     def predict(self, texts: Iterable[str], k: int = 5) -> list[list[Prediction]]:
         """The k best labels of every text, best first; see :meth:`fanin.model.TextModel.predict`.

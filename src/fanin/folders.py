@@ -1,4 +1,4 @@
-"""Writing a folder so that it is there whole or not at all."""
+"""Writing a folder or a file so that it is there whole or not at all."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+_DRAFT_NAME = re.compile(r".+\.writing-\d+(-[0-9a-f]{8})?")
 _LEFTOVER_SECONDS = 24 * 3600
 _SWAP_ATTEMPTS = 10
 
@@ -56,7 +57,43 @@ def replacing_folder(folder: Path, mark: str) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
+    _sync(folder.parent)
     _remove(previous, folder)
+
+
+def replace_file(path: Path, text: str) -> None:
+    """Write a text file (UTF-8) that takes the place of what stood there once all of it is on the disk.
+
+    Raises:
+        OSError: it cannot be written; what stood there is kept.
+    """
+    draft = _draft(path)
+    try:
+        with draft.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+    except BaseException:
+        draft.unlink(missing_ok=True)
+        raise
+    _sync(path.parent)
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove a folder that is whole under its name until it is gone; what cannot be removed stays."""
+    _remove(folder, folder)
+
+
+def remove_drafts(folder: Path) -> None:
+    """Remove the temporary folders and files that killed processes left in ``folder``.
+
+    Only for a folder in which no other process is at work.
+    """
+    for path in folder.iterdir():
+        if _DRAFT_NAME.fullmatch(path.name):
+            with contextlib.suppress(OSError):
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def _draft(folder: Path) -> Path:
@@ -102,10 +139,9 @@ def _swap(temporary: Path, folder: Path, previous: Path) -> None:
 
 
 def _remove_leftovers(folder: Path) -> None:
-    name = re.compile(re.escape(folder.name) + r"\.writing-\d+(-[0-9a-f]{8})?")
     oldest = time.time() - _LEFTOVER_SECONDS
     for path in folder.parent.iterdir():
-        if name.fullmatch(path.name):
+        if path.name.startswith(f"{folder.name}.writing-") and _DRAFT_NAME.fullmatch(path.name):
             with contextlib.suppress(OSError):
                 if path.stat().st_mtime < oldest:
                     shutil.rmtree(path)
@@ -113,8 +149,12 @@ def _remove_leftovers(folder: Path) -> None:
 
 def _flush(folder: Path) -> None:
     for path in [*folder.rglob("*"), folder]:
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        _sync(path)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -26,8 +26,12 @@ def write_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
     save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, path)
 
 
-def read_tensors(path: Path) -> dict[str, Tensor]:
+def read_tensors(path: Path, whole: str = "the model folder") -> dict[str, Tensor]:
     """All tensors of a file by name.
+
+    Args:
+        path: the file.
+        whole: what it is part of, for the message.
 
     Raises:
         CheckpointError: it is missing or damaged.
@@ -35,7 +39,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     try:
         return dict(load_file(path))
     except (OSError, SafetensorError, ValueError) as error:
-        raise CheckpointError(f"{path}: damaged ({error}); restore the model folder") from error
+        raise CheckpointError(f"{path}: damaged ({error}); restore {whole}") from error
 
 
 def tensor_shapes(path: Path) -> dict[str, tuple[int, ...]]:
@@ -58,16 +62,53 @@ def load_into(module: nn.Module, path: Path) -> None:
         CheckpointError: the file is damaged, or its names, shapes or dtypes are not the module's.
     """
     tensors = read_tensors(path)
-    expected = {name: tensor.dtype for name, tensor in module.state_dict().items()}
-    for name, tensor in tensors.items():
-        if tensor.dtype != expected.get(name, tensor.dtype):
-            raise CheckpointError(f"{path}: tensor {name!r} is {tensor.dtype}, expected {expected[name]}")
     try:
+        _check_dtypes(module, tensors)
         module.load_state_dict(tensors, assign=True)
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from error
     except (RuntimeError, ConfigError) as error:
         raise CheckpointError(f"{path}: does not fit the model's description ({first_complaint(error)})") from error
+
+
+def distinct_tensors(module: nn.Module) -> dict[str, Tensor]:
+    """The tensors of a module by name; those that it knows under several names by the first one.
+
+    >>> import torch
+    >>> layer = torch.nn.Linear(2, 2)
+    >>> list(distinct_tensors(torch.nn.ModuleDict({"one": layer, "other": layer})))
+    ['one.weight', 'one.bias']
+    """
+    found, known = {}, set()
+    for name, tensor in module.state_dict().items():
+        place = (tensor.data_ptr(), tensor.shape)
+        if not tensor.numel() or place not in known:
+            found[name] = tensor
+        known.add(place)
+    return found
+
+
+def copy_into(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Give a module the values of :func:`distinct_tensors`, in the memory that it has.
+
+    Raises:
+        CheckpointError: names, shapes or dtypes are not the module's.
+    """
+    _check_dtypes(module, tensors)
+    wrong = sorted(tensors.keys() ^ distinct_tensors(module).keys())
+    if wrong:
+        raise CheckpointError(f"tensor {wrong[0]!r} is {'unknown' if wrong[0] in tensors else 'missing'}")
+    try:
+        module.load_state_dict(dict(tensors), strict=False)
+    except RuntimeError as error:
+        raise CheckpointError(first_complaint(error)) from error
+
+
+def _check_dtypes(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    expected = {name: tensor.dtype for name, tensor in module.state_dict().items()}
+    for name, tensor in tensors.items():
+        if tensor.dtype != expected.get(name, tensor.dtype):
+            raise CheckpointError(f"tensor {name!r} is {tensor.dtype}, expected {expected[name]}")
 
 
 def first_complaint(error: Exception) -> str:

@@ -3,7 +3,6 @@
 import csv
 import io
 import json
-import subprocess
 import sys
 from contextlib import redirect_stdout
 
@@ -34,13 +33,12 @@ def trainings(monkeypatch):
     """Has the trainings run in this process, which saves each the seconds of a start; their command lines."""
     seen = []
 
-    def stand_in(command, **_options):
-        assert command[:3] == [sys.executable, "-m", "fanin"]
-        seen.append(command[3:])
+    def stand_in(arguments, _lock):
+        seen.append(list(arguments))
         with redirect_stdout(io.StringIO()):
-            return subprocess.CompletedProcess(command, run_command(command[3:]))
+            return run_command(arguments)
 
-    monkeypatch.setattr("fanin.compare.running.subprocess.run", stand_in)
+    monkeypatch.setattr("fanin.compare.running.run_fanin", stand_in)
     return seen
 
 
@@ -99,6 +97,28 @@ def test_what_is_finished_is_kept_and_what_is_half_done_starts_again(drinks, min
     assert [line.split()[:2] for line in table.out.splitlines() if line.startswith("mine ")] == [["mine", "3"]] * 4
 
 
+def test_a_run_with_a_checkpoint_goes_on(drinks, mine, trainings, tmp_path, invoke, monkeypatch):
+    options = ("--recipe", f"mine={mine}:training.checkpoint.steps=2", "--out", tmp_path / "all", "--quiet")
+
+    def killed(*_args):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("fanin.training.trainer.final_scores", killed)
+        assert invoke("compare", drinks, *options).code == 130
+    trainings.clear()
+    outcome = invoke("compare", drinks, *options)
+    assert outcome.code == 0, outcome.err
+    run = tmp_path / "all" / "mine" / "seed-0"
+    assert trainings == [["resume", str(run), "--data", str(drinks), "--quiet"]]
+    assert "mine, seed 0: goes on after step 36" in outcome.err
+    (run / "metrics.json").unlink()
+    (run / "checkpoints" / "step-00000036").mkdir(parents=True)
+    mine.write_text(mine.read_text(encoding="utf-8").replace("fan_in: 8", "fan_in: 7"), encoding="utf-8")
+    assert invoke("compare", drinks, *options).code == 0  # with other settings it starts again
+    assert trainings[-1][0] == "train"
+
+
 def test_without_the_test_split(drinks, mine, trainings, tmp_path, invoke):
     options = ("--recipe", mine, "--budget", "steps=3", "--out", tmp_path / "all", "--quiet")
     outcome = invoke("compare", drinks, *options, "--no-test", "--json")
@@ -148,9 +168,7 @@ def test_a_recipe_that_has_changed_since_is_refused(drinks, mine, trainings, tmp
 def test_ctrl_c_says_what_is_kept(drinks, mine, trainings, tmp_path, invoke, monkeypatch):
     options = ("--recipe", mine, "--budget", "steps=3", "--out", tmp_path / "all", "--quiet")
     assert invoke("compare", drinks, *options).code == 0
-    monkeypatch.setattr(
-        "fanin.compare.running.subprocess.run", lambda command, **_: subprocess.CompletedProcess(command, 130)
-    )
+    monkeypatch.setattr("fanin.compare.running.run_fanin", lambda *_: 130)
     outcome = invoke("compare", drinks, *options, "--seeds", "0,1")
     assert (outcome.code, outcome.out) == (130, "")
     assert "1 of 2 runs are finished and kept" in outcome.err.splitlines()[-1]

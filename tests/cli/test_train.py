@@ -1,6 +1,8 @@
 """``fanin train``."""
 
 import json
+import os
+import signal
 
 import pytest
 
@@ -21,7 +23,8 @@ def test_one_table_and_the_run_folder(drinks, tiny, tmp_path, invoke):
     assert outcome.out.endswith(f"run folder: {tmp_path / 'run'}\n")
     assert "epoch 1" in outcome.err
     assert "epoch" not in outcome.out
-    assert {path.name for path in (tmp_path / "run").iterdir()} == {"recipe.yaml", "log.jsonl", "metrics.json", "model"}
+    files = {"run.json", "recipe.yaml", "log.jsonl", "metrics.json", "model"}
+    assert {path.name for path in (tmp_path / "run").iterdir()} == files
 
 
 def test_json_is_one_document_and_quiet_is_quiet(drinks, tiny, tmp_path, invoke):
@@ -62,31 +65,38 @@ def test_the_test_split_is_left_alone_on_request(drinks, tiny, tmp_path, invoke)
 
 
 def test_what_ctrl_c_keeps_is_said(drinks, tiny, tmp_path, invoke, monkeypatch):
-    whole_epoch = Trainer._train_epoch
+    whole_epoch, epochs = Trainer._train_epoch, []
 
-    def broken_off(self, epoch):
-        whole_epoch(self, epoch)
-        if epoch == 2:
-            raise KeyboardInterrupt
+    def broken_off(self):
+        whole_epoch(self)
+        epochs.append(1)
+        if len(epochs) == 2:
+            os.kill(os.getpid(), signal.SIGINT)
 
     monkeypatch.setattr(Trainer, "_train_epoch", broken_off)
     outcome = invoke("train", drinks, "--out", tmp_path / "run", *tiny)
     assert (outcome.code, outcome.out) == (130, "")
+    assert "stopped after step 12, which is saved" in outcome.err
+    assert f"fanin resume {tmp_path / 'run'}" in outcome.err
     assert f"best model so far is kept in {tmp_path / 'run' / 'model'}" in outcome.err
     assert invoke("predict", tmp_path / "run", "--text", "milk").code == 0
 
 
-def test_ctrl_c_before_anything_was_kept(drinks, tiny, tmp_path, invoke, monkeypatch):
+def test_stopped_before_there_is_anything_to_keep(drinks, tiny, tmp_path, invoke, monkeypatch):
     def broken_off(*_args):
-        raise KeyboardInterrupt
+        os.kill(os.getpid(), signal.SIGTERM)
 
-    monkeypatch.setattr(Trainer, "_train_epoch", broken_off)
-    outcome = invoke("train", drinks, "--out", tmp_path / "run", *tiny)
-    assert outcome.code == 130
-    assert "no model was saved" in outcome.err
+    with monkeypatch.context() as patched:
+        patched.setattr(Trainer, "_begin", broken_off)
+        outcome = invoke("train", drinks, "--out", tmp_path / "run", *tiny)
+    assert outcome.code == 143
+    assert "stopped before its first step; go on with: fanin resume" in outcome.err
+    outcome = invoke("resume", tmp_path / "run")
+    assert outcome.code == 0
+    assert "starting from the first step" in outcome.err
     monkeypatch.setattr("fanin.training.preparation.prepare", broken_off)
     outcome = invoke("train", drinks, "--out", tmp_path / "other", *tiny)
-    assert outcome.code == 130
+    assert outcome.code == 143
     assert "nothing was written" in outcome.err
     assert not (tmp_path / "other").exists()
 
@@ -103,7 +113,7 @@ def test_a_folder_that_the_user_made_stays(drinks, write_drinks, tiny, tmp_path,
         assert list((tmp_path / "run").iterdir()) == []
 
     def broken_off(*_args):
-        raise KeyboardInterrupt
+        os.kill(os.getpid(), signal.SIGINT)
 
     monkeypatch.setattr("fanin.training.preparation.prepare", broken_off)
     assert "nothing was written" in invoke("train", drinks, "--out", ".", *tiny).err

@@ -168,9 +168,9 @@ def test_the_recipe_chooses_the_clusters(prepared, settings, clusters):
     auxiliary = build(prepared, **settings)
     assert auxiliary.classifier.out_features == clusters
     assert auxiliary.classifier.in_features == encoder.learned_features
-    sizes = auxiliary._cluster_of_label.bincount(minlength=clusters)
-    assert (len(auxiliary._cluster_of_label), int(sizes.max() - sizes.min())) == (40, int(40 % clusters > 0))
-    points = cluster_points(data.store.split("train"), data.train_rows, auxiliary._cluster_of_label.numpy(), clusters)
+    sizes = auxiliary.cluster_of_label.bincount(minlength=clusters)
+    assert (len(auxiliary.cluster_of_label), int(sizes.max() - sizes.min())) == (40, int(40 % clusters > 0))
+    points = cluster_points(data.store.split("train"), data.train_rows, auxiliary.cluster_of_label.numpy(), clusters)
     expected = torch.from_numpy(log_odds(points, len(data.train_rows))).float()
     torch.testing.assert_close(auxiliary.classifier.bias.detach(), expected)
 

@@ -54,8 +54,8 @@ def test_the_test_split_can_be_left_alone(planted, tiny_recipe, tmp_path, monkey
     data = prepare(open_dataset(planted), recipe, tmp_path / "cache")
     seen = []
     monkeypatch.setattr("fanin.training.preparation.PreparedData.test_batches", lambda _: seen.append("test split"))
-    run = RunFolder.create(tmp_path / "run", recipe)
-    metrics = Trainer(recipe, data, run, Silent(), score_test=False).train().metrics
+    with RunFolder.create(tmp_path / "run", recipe, planted, score_test=False) as run:
+        metrics = Trainer(recipe, data, run, Silent()).train().metrics
     assert seen == []
     assert "test" not in metrics
     assert "P@1" in metrics["validation"]

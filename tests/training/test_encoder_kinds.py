@@ -13,23 +13,6 @@ from fanin.training import vector_cache
 from fanin.training.preparation import open_split, prepare
 from fanin.training.recipe_files import load_recipe
 
-COMMON = (
-    "classifier.fan_in=16",
-    "classifier.rewiring.interval=10",
-    "classifier.schedule.learning_rate=0.05",
-    "training.batch_size=32",
-    "training.validation_share=0.05",
-)
-
-
-@pytest.fixture
-def transformer_recipe(tiny_transformer):
-    def load(*settings):
-        chosen = (f"encoder.model={tiny_transformer}", "encoder.max_length=12", "encoder.dropout=0.0")
-        return load_recipe("minilm", [*COMMON, *chosen, *settings])
-
-    return load
-
 
 @pytest.fixture
 def frozen_recipe(transformer_recipe):
@@ -37,38 +20,6 @@ def frozen_recipe(transformer_recipe):
         return transformer_recipe("encoder.frozen=true", "training.epochs=6", *settings)
 
     return load
-
-
-@pytest.fixture(scope="session")
-def features(planted, tmp_path_factory):
-    """The planted data as features: how often each of the 90 words stands in a text."""
-
-    def write(kind):
-        folder = tmp_path_factory.mktemp(kind)
-        for name in ("Y.txt", "trn_X_Y.txt", "tst_X_Y.txt"):
-            (folder / name).write_bytes((planted / name).read_bytes())
-        for prefix in ("trn", "tst"):
-            rows = [counted(text) for text in (planted / f"{prefix}_X.txt").read_text().splitlines()]
-            if kind == "dense":
-                np.save(folder / f"{prefix}_X.npy", np.array(rows, np.float32))
-            else:
-                lines = [" ".join(f"{j}:{v}" for j, v in enumerate(row) if v) for row in rows]
-                (folder / f"{prefix}_X_Xf.txt").write_text("\n".join([f"{len(rows)} 90", *lines, ""]))
-        return folder
-
-    return {kind: write(kind) for kind in ("dense", "sparse")}
-
-
-def counted(text):
-    row = [0] * 90
-    for word in text.split():
-        row[int(word[4:]) if word.startswith("word") else 40 + int(word[5:])] += 1
-    return row
-
-
-def feature_recipe(*settings):
-    chosen = ("encoder={kind: features, dropout: 0.0, optimizer: {learning_rate: 0.02}, table: {learning_rate: 0.05}}",)
-    return load_recipe("plain", [*COMMON, *chosen, "training.epochs=8", *settings])
 
 
 def test_a_transformer_is_fine_tuned(planted, transformer_recipe, train):
@@ -168,7 +119,7 @@ def test_a_cache_that_cannot_be_written_is_named(planted, frozen_recipe, tmp_pat
         ("sparse", ("encoder.out_features=32",)),
     ],
 )
-def test_features_are_learned_from(kind, settings, features, train):
+def test_features_are_learned_from(kind, settings, features, train, feature_recipe):
     result, run = train(features[kind], feature_recipe(*settings))
     assert result.metrics["test"]["P@1"] > 0.8
     file = features[kind] / ("tst_X.npy" if kind == "dense" else "tst_X_Xf.txt")
@@ -181,7 +132,7 @@ def test_features_are_learned_from(kind, settings, features, train):
         model.predict(["word1"])
 
 
-def test_other_features_than_those_trained_on_are_refused(features, train, tmp_path):
+def test_other_features_than_those_trained_on_are_refused(features, train, tmp_path, feature_recipe):
     _, run = train(features["dense"], feature_recipe("training.epochs=1"))
     model = load_model(run.model)
     np.save(tmp_path / "x.npy", np.ones((2, 91), np.float32))
@@ -191,7 +142,7 @@ def test_other_features_than_those_trained_on_are_refused(features, train, tmp_p
         open_split(open_dataset(features["sparse"]), model, "test")
 
 
-def test_what_does_not_go_together_is_refused(planted, features, tmp_path):
+def test_what_does_not_go_together_is_refused(planted, features, tmp_path, feature_recipe):
     with pytest.raises(DataError, match="holds no features"):
         prepare(open_dataset(planted), feature_recipe(), tmp_path)
     with pytest.raises(DataError, match="no texts"):
@@ -202,6 +153,6 @@ def test_what_does_not_go_together_is_refused(planted, features, tmp_path):
         load_recipe("minilm-frozen", ["encoder.freeze_layers=1"])
 
 
-def test_sparse_features_need_a_projection(features, train):
+def test_sparse_features_need_a_projection(features, train, feature_recipe):
     with pytest.raises(ConfigError, match="encoder.out_features is null"):
         train(features["sparse"], feature_recipe())

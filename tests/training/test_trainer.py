@@ -156,8 +156,8 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_setting(planted, 
 
 
 def test_a_model_that_was_kept_before_the_run_stopped_is_mentioned(planted, tiny_recipe, train, monkeypatch):
-    step, validate, validated = SparseLinear.train_step, Trainer._validate, []
-    monkeypatch.setattr(Trainer, "_validate", lambda self, epoch: (validate(self, epoch), validated.append(epoch)))
+    step, end_epoch, validated = SparseLinear.train_step, Trainer._end_epoch, []
+    monkeypatch.setattr(Trainer, "_end_epoch", lambda self: (end_epoch(self), validated.append(True)))
 
     def lost(self, *args, **options):
         loss, dx = step(self, *args, **options)
@@ -171,7 +171,7 @@ def test_a_model_that_was_kept_before_the_run_stopped_is_mentioned(planted, tiny
 def test_a_run_folder_in_use_is_refused(tiny_recipe, tmp_path):
     (tmp_path / "something").touch()
     with pytest.raises(ConfigError, match="not empty"):
-        RunFolder.create(tmp_path, tiny_recipe())
+        RunFolder.create(tmp_path, tiny_recipe(), tmp_path)
 
 
 def test_nothing_to_train_on(write_planted, tiny_recipe, train, tmp_path):

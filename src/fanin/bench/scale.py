@@ -185,10 +185,11 @@ def train_and_report(data: str, scratch: str, *settings: str) -> None:
     prepared = prepare(open_dataset(Path(data)), recipe, Path(scratch) / "cache", clock)
     peaks.append(peak_bytes())
     times.append(time.perf_counter())
-    trainer = Trainer(recipe, prepared, RunFolder.create(Path(scratch) / "run", recipe), clock, score_test=False)
-    peaks.append(peak_bytes())
-    times.append(time.perf_counter())
-    trainer.train()
+    with RunFolder.create(Path(scratch) / "run", recipe, Path(data), score_test=False) as run:
+        trainer = Trainer(recipe, prepared, run, clock)
+        peaks.append(peak_bytes())
+        times.append(time.perf_counter())
+        trainer.train()
     peaks.append(peak_bytes())
     steps = [note for what, notes in clock.stages.items() if what.startswith("epoch") for note in notes]
     scoring = clock.stages["scoring validation"]

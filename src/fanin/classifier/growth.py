@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 import torch
 
+from fanin.classifier.part_names import joined, split_by_part
 from fanin.classifier.rewiring_modes import check_shares
 from fanin.kernels import drawing
 
@@ -39,6 +40,16 @@ class InputScores(Protocol):
 
     def forget(self) -> None:
         """Give back the memory of what was observed; no rewiring comes any more."""
+
+    def state(self) -> dict[str, Tensor]:
+        """What was observed, by name, for checkpoints; the tensors are the live ones."""
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Take up a state of :meth:`state`.
+
+        Raises:
+            CheckpointError: a tensor is missing or of another shape.
+        """
 
 
 class Growth:
@@ -90,6 +101,20 @@ class Growth:
         """Let all measures give back the memory of what they observed."""
         for measure in self._measures.values():
             measure.forget()
+
+    def state(self) -> dict[str, Tensor]:
+        """What all measures observed, by name, for checkpoints."""
+        return joined({mode: measure.state() for mode, measure in self._measures.items()})
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Take up a state of :meth:`state`.
+
+        Raises:
+            CheckpointError: it is that of other modes, or does not fit them.
+        """
+        parts = split_by_part(state, *self._measures)
+        for measure, part in zip(self._measures.values(), parts, strict=True):
+            measure.load_state(part)
 
     def choose(self, layer: int, sets: Tensor, used: Tensor, count: Tensor, seed: int) -> tuple[Tensor, dict[str, int]]:
         """New inputs for some index sets.

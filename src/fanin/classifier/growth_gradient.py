@@ -8,20 +8,21 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 
 from fanin.classifier.group_scores import group_scores
+from fanin.classifier.part_names import split_by_part
+from fanin.errors import CheckpointError
 from fanin.kernels import dispatch
 from fanin.kernels.active_inputs import ActiveInputs
 from fanin.kernels.losses import loss_and_gradient_inplace
-from fanin.kernels.positives import sorted_by_label
+from fanin.kernels.positives import Pairs, sorted_by_label
 from fanin.kernels.spec import SparseWeights
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from torch import Tensor
 
     from fanin.classifier.rewiring_modes import GroupScore
     from fanin.classifier.sparse import SparseLinear
-    from fanin.kernels.positives import Pairs
     from fanin.kernels.spec import Loss, Positives
 
 
@@ -79,6 +80,28 @@ class GradientScores:
         """Drop the kept batches."""
         self._batches.clear()
 
+    def state(self) -> dict[str, Tensor]:
+        """The kept batches, oldest first; see :meth:`fanin.classifier.growth.InputScores.state`."""
+        found = {}
+        for number, (x, pairs) in enumerate(self._batches):
+            found[f"{number}.x"] = x.values if isinstance(x, ActiveInputs) else x
+            if isinstance(x, ActiveInputs):
+                dense_inputs = -1 if x.dense_inputs is None else x.dense_inputs
+                found[f"{number}.columns"] = x.columns
+                found[f"{number}.sizes"] = torch.tensor([x.in_features, dense_inputs])
+            found |= {f"{number}.{name}": part for name, part in pairs._asdict().items() if part is not None}
+        return found
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Take up a state of :meth:`state`; see :meth:`fanin.classifier.growth.InputScores.load_state`."""
+        self._batches.clear()
+        count = sum(name.endswith(".x") for name in state)
+        for part in split_by_part(state, *map(str, range(count))):
+            try:
+                self._batches.append(_batch_of(part))
+            except (KeyError, ValueError) as error:
+                raise CheckpointError(f"state of growth by gradient: a batch is damaged ({error!r})") from error
+
     def _gradients(self, layer: SparseLinear, places: Tensor, before: int) -> Tensor:
         """|gradient| (c, inputs) of the labels at some places (c,), ascending, behind those of the layers before."""
         gradients = layer.weight.new_zeros(len(places), self._inputs, dtype=layer.dtype)
@@ -110,6 +133,16 @@ def _logits(layer: SparseLinear, x: Tensor | ActiveInputs, places: Tensor) -> Te
         vectors = layer.clusters.vectors(slice(first, last + 1))  # (k, D)
         logits += (first_inputs(x, vectors.shape[1]) @ vectors.T)[:, cluster - first]
     return logits
+
+
+def _batch_of(part: Mapping[str, Tensor]) -> _Batch:
+    """A batch as the state holds it."""
+    copies = {name: tensor.clone() for name, tensor in part.items()}
+    x: Tensor | ActiveInputs = copies["x"]
+    if "columns" in copies:
+        in_features, dense_inputs = copies["sizes"].tolist()
+        x = ActiveInputs(copies["x"], copies["columns"], in_features, None if dense_inputs < 0 else dense_inputs)
+    return _Batch(x, Pairs(copies["rows"], copies["labels"], copies.get("weights"), copies.get("margins")))
 
 
 def first_inputs(x: Tensor | ActiveInputs, count: int) -> Tensor:

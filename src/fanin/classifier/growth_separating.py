@@ -8,10 +8,11 @@ import torch
 
 from fanin.classifier.group_scores import BLOCK_VALUES, group_scores
 from fanin.classifier.growth_gradient import first_inputs
+from fanin.errors import CheckpointError
 from fanin.kernels.positives import sorted_by_label
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from torch import Tensor
 
@@ -95,6 +96,36 @@ class SeparatingScores:
     def forget(self) -> None:
         """Drop the kept embeddings."""
         self._x, self._next, self._batches, self._kept = None, 0, [], None
+
+    def state(self) -> dict[str, Tensor]:
+        """The kept embeddings and their positives; see :meth:`fanin.classifier.growth.InputScores.state`."""
+        if self._x is None:
+            return {}
+        bounds = [[batch.start, batch.stop, len(batch.rows)] for batch in self._batches]
+        written = max(batch.stop for batch in self._batches)
+        return {
+            "x": self._x[:written],
+            "sizes": torch.tensor([len(self._x), self._next]),
+            "batches": torch.tensor(bounds),  # (n, 3): begin, end, positives
+            "rows": torch.cat([batch.rows for batch in self._batches]),
+            "places": torch.cat([batch.places for batch in self._batches]),
+        }
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Take up a state of :meth:`state`; see :meth:`fanin.classifier.growth.InputScores.load_state`."""
+        self.forget()
+        if not state:
+            return
+        try:
+            x, counts = state["x"], state["batches"][:, 2].tolist()
+            size, self._next = state["sizes"].tolist()
+            self._x = torch.empty((size, self._inputs), dtype=torch.float16, device=x.device)
+            self._x[: len(x)] = x
+            parts = [torch.split(state[name].clone(), counts) for name in ("rows", "places")]
+            bounds = state["batches"][:, :2].tolist()
+        except (KeyError, IndexError, ValueError, RuntimeError) as error:
+            raise CheckpointError(f"state of growth towards separating features: damaged ({error!r})") from error
+        self._batches = [_Batch(*bound, *pair) for bound, pair in zip(bounds, zip(*parts, strict=True), strict=True)]
 
     def _summary(self, x: Tensor) -> _Kept:
         count = sum(batch.stop - batch.start for batch in self._batches)

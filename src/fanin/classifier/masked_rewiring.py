@@ -5,9 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fanin.classifier.rewiring import RewireReport
+from fanin.errors import CheckpointError
 from fanin.kernels.drawing import mix_seed
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from torch import Tensor
 
     from fanin.classifier.masked import MaskedLinear
@@ -37,6 +40,19 @@ class MaskRewiring:
 
     def observe(self, step: int, x: Tensor | ActiveInputs, positives: Positives) -> None:
         """Show a training batch; random growth does not look at it."""
+
+    def state(self) -> dict[str, Tensor]:
+        """Nothing: random growth remembers nothing."""
+        return {}
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Take up a state of :meth:`state`.
+
+        Raises:
+            CheckpointError: there is something in it.
+        """
+        if state:
+            raise CheckpointError("state of rewiring: there is one, but random growth remembers nothing")
 
     def rewire(self, step: int) -> RewireReport | None:
         """Rewire after ``step`` if the schedule says so.

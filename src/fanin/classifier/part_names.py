@@ -24,7 +24,7 @@ def joined(parts: Mapping[str, Mapping[str, _Value]]) -> dict[str, _Value]:
 
 
 def split_by_part(state: Mapping[str, Tensor], *parts: str) -> list[dict[str, Tensor]]:
-    """An optimizer state made by :func:`joined`, a mapping for each of the parts.
+    """A state made by :func:`joined`, a mapping for each of the parts.
 
     Raises:
         CheckpointError: a tensor belongs to none of them.
@@ -33,6 +33,6 @@ def split_by_part(state: Mapping[str, Tensor], *parts: str) -> list[dict[str, Te
     for name, tensor in state.items():
         part, dot, rest = name.partition(".")
         if not dot or part not in found:
-            raise CheckpointError(f"optimizer state {name!r} is of no part of this classifier: {', '.join(parts)}")
+            raise CheckpointError(f"state {name!r} is of none of these parts: {', '.join(parts)}")
         found[part][rest] = tensor
     return list(found.values())

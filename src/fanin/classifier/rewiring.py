@@ -16,7 +16,7 @@ from fanin.kernels.positives import kept_pairs
 from fanin.kernels.spec import SparseWeights
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from torch import Tensor
 
@@ -134,6 +134,18 @@ class Rewiring:
             share=replaced / sum(layer.index.numel() for layer in self._layers),
             grown=dict(grown),
         )
+
+    def state(self) -> dict[str, Tensor]:
+        """What the next rewirings depend on besides layer and schedule, by name, for checkpoints."""
+        return self._growth.state()
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Take up a state of :meth:`state`.
+
+        Raises:
+            CheckpointError: it does not fit the modes of growth.
+        """
+        self._growth.load_state(state)
 
     def _rewire_by_blocks(self, number: int, prune: Prune, seed: int, grown: Counter[str]) -> Tensor:
         """Connections replaced in each set of a layer, (S,); those that each mode chose are added to ``grown``."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fanin.cli.options import Json
+from fanin.cli.options import Json, Quiet
 from fanin.cli.output import note, write_json, write_line, write_table
 from fanin.errors import ConfigError, FaninError
 
@@ -49,13 +49,14 @@ def compare(
         bool, typer.Option("--table", help="Train nothing; write the tables again from the runs that are finished.")
     ] = False,
     json: Json = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Train several recipes with several seeds, and compare them in one table.
 
     Each run has a folder in DIR and a process of its own, so that its peak memory is its own. The same command again
-    keeps what is finished and goes on with the rest; recipes and seeds may be added. Means and deviations over the
-    seeds are written to DIR as compare.md, compare.csv and a picture of accuracy against classifier bytes.
+    keeps what is finished and goes on with the rest, from its last checkpoint; recipes and seeds may be added. Means
+    and deviations over the seeds are written to DIR as compare.md, compare.csv and a picture of accuracy against
+    classifier bytes.
     """
     from fanin.compare.plan import read_plan
     from fanin.data.formats import open_dataset

@@ -1,7 +1,7 @@
 """The ``fanin`` command: its subcommands, and what becomes of errors.
 
 Exit codes: 0; 2 for a mistake in what was given, with a message that says where; 1 for a fault of ours, with a
-traceback; 130 after an interruption from the keyboard.
+traceback; 130 after an interruption from the keyboard; 143 after a training was stopped by SIGTERM.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from fanin import __version__
-from fanin.cli import bench, compare, data, doctor, evaluate, inspection, predict, recipes, results, train
+from fanin.cli import bench, compare, data, doctor, evaluate, inspection, predict, recipes, results, resume, train
 from fanin.cli.output import literal, note, write_line
 from fanin.errors import FaninError
 
@@ -35,13 +35,15 @@ _MENDABLE = {
 app = typer.Typer(
     name="fanin",
     help="Train and use text classifiers with huge numbers of labels.",
-    epilog="Exit codes: 0, 2 for a mistake in what was given, 1 for a fault of fanin, 130 when interrupted.",
+    epilog="Exit codes: 0, 2 for a mistake in what was given, 1 for a fault of fanin, 130 when interrupted, "
+    "143 when a training is stopped by SIGTERM.",
     add_completion=False,
     context_settings={"max_content_width": 120},
     rich_markup_mode=None,  # plain help: nothing in it is markup, and it starts faster
     pretty_exceptions_enable=False,
 )
 app.command("train")(train.train)
+app.command("resume")(resume.resume)
 app.command("evaluate")(evaluate.evaluate)
 app.command("predict")(predict.predict)
 app.command("inspect")(inspection.inspect_model)

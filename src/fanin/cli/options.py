@@ -12,3 +12,4 @@ Data = Annotated[
     Path, typer.Argument(metavar="DATA", help="A raw-text folder, a folder of JSON-lines files, or a .jsonl file.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress.")]

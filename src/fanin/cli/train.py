@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
-from fanin.cli.options import Data, Json
-from fanin.cli.output import mebibytes, note, stored_size, write_json, write_line, write_table
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from fanin.training.run_folder import RunFolder
+from fanin.cli.options import Data, Json, Quiet
+from fanin.cli.output import note
+from fanin.cli.run_output import how_to_go_on, write_result
 
 
 def train(
@@ -32,75 +27,36 @@ def train(
         bool, typer.Option("--no-test", help="Leave the test split unscored, as tuning must; validation scores remain.")
     ] = False,
     json: Json = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,
+    quiet: Quiet = False,
 ) -> None:
-    """Train a model by a recipe, score it, and write a run folder."""
+    """Train a model by a recipe, score it, and write a run folder.
+
+    On Ctrl-C or SIGTERM the training saves where it stands, and "fanin resume RUN" goes on from there.
+    """
     from fanin.cli.progress import make_display
     from fanin.data.formats import open_dataset
     from fanin.training.preparation import prepare
     from fanin.training.recipe_files import load_recipe
     from fanin.training.run_folder import RunFolder
+    from fanin.training.stop_signals import Stopped, StopSignals
     from fanin.training.trainer import Trainer
 
     chosen = load_recipe(recipe, settings or [])
     dataset = open_dataset(data)
     display = make_display(quiet=quiet)
-    folder_is_ours = not out.exists()
-    run = RunFolder.create(out, chosen)
-    try:
-        with _removed_on_failure(run, folder_is_ours):
+    with RunFolder.create(out, chosen, data, score_test=not no_test) as run, StopSignals() as stop:
+        begun = False
+        try:
             prepared = prepare(dataset, chosen, None, display)
-            trainer = Trainer(chosen, prepared, run, display, score_test=not no_test)
-        metrics = trainer.train().metrics
-    except KeyboardInterrupt:
-        display.close()
-        note(_what_was_kept(run))
-        raise typer.Exit(130) from None
-    finally:
-        display.close()
-    if json:
-        write_json({"run": str(out), "recipe": recipe, **metrics})
-        return
-    _write_tables(metrics)
-    write_line(f"run folder: {out}")
-
-
-def _write_tables(metrics: dict[str, Any]) -> None:
-    from fanin.cli.score_tables import group_rows, score_header, score_rows
-
-    split = "test" if "test" in metrics else "validation"
-    scores = metrics[split]
-    figures = {
-        "scored": f"{scores['points']:,} {split} texts",
-        "classifier": stored_size(metrics["classifier_bytes"]),
-        "model": stored_size(metrics["model_bytes"]),
-        "peak memory": mebibytes(metrics["peak_bytes"]),
-        "training": f"{metrics['train_seconds']:,.1f} s",
-    }
-    write_table(score_header(scores), score_rows(scores), group_rows(scores))
-    write_table(None, figures.items())
-
-
-@contextmanager
-def _removed_on_failure(run: RunFolder, folder_is_ours: bool) -> Iterator[None]:
-    """Leave nothing behind when nothing was trained, so that the name can be used again; a user's folder stays."""
-    from fanin.training.run_folder import RECIPE
-
-    try:
-        yield
-    except BaseException:
-        with suppress(OSError):  # the failure itself is what the user must see
-            (run.path / RECIPE).unlink(missing_ok=True)
-            if folder_is_ours:
-                run.path.rmdir()
-        raise
-
-
-def _what_was_kept(run: RunFolder) -> str:
-    from fanin.training.run_folder import RECIPE
-
-    if (run.model / "model.json").is_file():
-        return f"interrupted; the best model so far is kept in {run.model}"
-    if (run.path / RECIPE).is_file():
-        return f"interrupted before the first validation: no model was saved; recipe and log are in {run.path}"
-    return "interrupted before training began: nothing was written"
+            trainer = Trainer(chosen, prepared, run, display, stop=stop)
+            begun = True
+            metrics = trainer.train().metrics
+        except BaseException as error:
+            display.close()
+            if not begun:
+                run.discard()  # so that the name can be used again
+            if isinstance(error, Stopped):
+                note(how_to_go_on(run) if begun else "stopped before training began: nothing was written")
+                raise typer.Exit(error.exit_code) from None
+            raise
+    write_result(out, {"recipe": recipe, **metrics}, json=json)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from fanin.compare.choices import RecipeChoice, parse_budget, parse_recipes
 from fanin.errors import CheckpointError, ConfigError
+from fanin.folders import replace_file
 from fanin.training.run_folder import METRICS
 
 if TYPE_CHECKING:
@@ -115,7 +116,6 @@ def write_plan(folder: Path, plan: Plan) -> None:
         ConfigError: it cannot be written.
     """
     path = folder / PLAN
-    temporary = path.with_suffix(".writing")
     values = {
         "format": _FORMAT,
         "data": plan.data,
@@ -128,8 +128,7 @@ def write_plan(folder: Path, plan: Plan) -> None:
         "steps": dict(plan.steps),
     }
     try:
-        temporary.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
-        temporary.replace(path)
+        replace_file(path, json.dumps(values, indent=2) + "\n")
     except OSError as error:
         raise ConfigError(f"{path}: cannot be written ({error.strerror or error})") from error
 

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from fanin.compare.plan import planned_runs, write_plan
+from fanin.compare.training_process import run_fanin
 from fanin.errors import CheckpointError, ConfigError, FaninError
 from fanin.report.finished_runs import read_metrics
+from fanin.training.checkpoint_series import newest_step
 from fanin.training.preparation import prepare
 from fanin.training.recipe_files import load_recipe
-from fanin.training.run_folder import LOG, RECIPE
+from fanin.training.run_folder import CHECKPOINTS, LOG, RECIPE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -76,9 +76,8 @@ class Runner:
         for i, run in enumerate(pending, 1):
             if run.choice.name in without_steps:
                 continue
-            self._clear(run)
             self._say(f"run {i} of {len(pending)}: {run}")
-            code = self._train(run.choice, plan.settings(run.choice, run.seed), run.folder, score_test=plan.score_test)
+            code = self._make(run, plan)
             if code:
                 failed.append(f"{run} ({_reason(code)})")
         return failed
@@ -127,18 +126,25 @@ class Runner:
             write_plan(self._folder, plan)
         return plan, failed
 
+    def _make(self, run: PlannedRun, plan: Plan) -> int:
+        """Make a run, from its last checkpoint if it has one of these settings; gives the exit code."""
+        settings, step = plan.settings(run.choice, run.seed), newest_step(run.folder / CHECKPOINTS)
+        if step is not None and load_recipe(run.folder / RECIPE) == load_recipe(run.choice.recipe, settings):
+            self._say(f"{run}: goes on after step {step}")
+            return self._run_fanin("resume", str(run.folder), "--data", str(self._dataset.path.resolve()))
+        self._clear(run)
+        return self._train(run.choice, settings, run.folder, score_test=plan.score_test)
+
     def _train(self, choice: RecipeChoice, settings: list[str], out: Path, *, score_test: bool) -> int:
-        command = [sys.executable, "-m", "fanin", "train", str(self._dataset.path.resolve())]
-        command += ["--recipe", choice.recipe, "--out", str(out)]
-        command += [part for setting in settings for part in ("--set", setting)]
-        command += [] if score_test else ["--no-test"]
-        command += ["--quiet"] if self._quiet else []
-        done = subprocess.run(  # noqa: S603 - our own command
-            command, check=False, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, pass_fds=(self._lock,)
-        )
-        if done.returncode == _INTERRUPTED:
+        arguments = ["train", str(self._dataset.path.resolve()), "--recipe", choice.recipe, "--out", str(out)]
+        arguments += [part for setting in settings for part in ("--set", setting)]
+        return self._run_fanin(*arguments, *([] if score_test else ["--no-test"]))
+
+    def _run_fanin(self, *arguments: str) -> int:
+        code = run_fanin([*arguments, *(["--quiet"] if self._quiet else [])], self._lock)
+        if code == _INTERRUPTED:
             raise KeyboardInterrupt
-        return done.returncode
+        return code
 
     def _clear(self, run: PlannedRun) -> None:
         if not run.folder.exists():

@@ -27,6 +27,7 @@ def build_auxiliary(
     total_steps: int,
     seed: int,
     display: ProgressDisplay,
+    cluster_of_label: torch.Tensor | None = None,
 ) -> AuxiliaryObjective | None:
     """The recipe's auxiliary objective, None where it has none.
 
@@ -37,6 +38,7 @@ def build_auxiliary(
         total_steps: of the run.
         seed: of the clusters.
         display: told of the clustering.
+        cluster_of_label: (L,) int64, the clusters if they are known already.
 
     Raises:
         ConfigError: more clusters are asked for than there are labels.
@@ -48,12 +50,13 @@ def build_auxiliary(
     count = section.clusters or -(-L // section.labels_per_cluster)
     if count > L:
         raise ConfigError(f"auxiliary.clusters is {count}; the data set has only {L} labels: lower it")
-    display.say("clustering labels for the auxiliary objective")
-    cluster_of_label = related_clusters(data, base_encoder(encoder), count, seed)
-    points = cluster_points(data.store.split("train"), data.train_rows, cluster_of_label, count)
+    if cluster_of_label is None:
+        display.say("clustering labels for the auxiliary objective")
+        cluster_of_label = torch.from_numpy(related_clusters(data, base_encoder(encoder), count, seed))
+    points = cluster_points(data.store.split("train"), data.train_rows, cluster_of_label.numpy(), count)
     with enough_memory(f"an auxiliary objective of {count:,} clusters", "auxiliary.clusters"):
         return AuxiliaryObjective(
-            torch.from_numpy(cluster_of_label),
+            cluster_of_label,
             encoder.learned_features,
             torch.from_numpy(log_odds(points, len(data.train_rows))),
             scale=section.scale,

@@ -40,6 +40,7 @@ class AuxiliaryObjective:
 
     Attributes:
         classifier: x to scores of K clusters; its weights start at zero.
+        cluster_of_label: (L,) int64.
 
     Example:
         >>> import torch
@@ -60,7 +61,7 @@ class AuxiliaryObjective:
     ) -> None:
         self.classifier = DenseLinear(in_features, len(bias), initial_scale=0.0)
         self.classifier.set_bias(bias)
-        self._cluster_of_label = cluster_of_label
+        self.cluster_of_label = cluster_of_label
         self._scale, self._cutoff, self._decay = scale, cutoff, decay
 
     def share(self, step: int) -> float:
@@ -87,7 +88,7 @@ class AuxiliaryObjective:
             of ``s * loss`` by the learned features, (B, D).
         """
         learned = x[:, : self.classifier.in_features]
-        clusters = Positives(positives.indptr, self._cluster_of_label[positives.indices])
+        clusters = Positives(positives.indptr, self.cluster_of_label[positives.indices])
         loss, dx = self.classifier.train_step(learned, clusters, Loss.BCE, update, weight=share)
         return loss / share, dx
 

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from fanin.errors import CheckpointError
 from fanin.kernels.active_inputs import ActiveInputs
+from fanin.training.non_finite import NonFiniteError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -66,11 +68,16 @@ class EncoderUpdate:
 
         Args:
             step: number of the step, from 1.
+
+        Raises:
+            NonFiniteError: the gradient is not finite; nothing was updated.
         """
         gradients = [p.grad for p in self._encoder.dense_parameters() if p.grad is not None]
         norm = math.hypot(
             float(torch.nn.utils.get_total_norm(gradients)) if gradients else 0.0, self._encoder.table_gradient_norm()
         )
+        if not math.isfinite(norm):
+            raise NonFiniteError(step, "the encoder's gradient is not finite")
         scale = min(1.0, self._clip_norm / norm) if norm > 0 else 1.0
         if scale < 1:
             torch._foreach_mul_(gradients, scale)
@@ -81,3 +88,38 @@ class EncoderUpdate:
             self._optimizer.zero_grad()
         if "table" in self._schedules:
             self._encoder.table_step(self._schedules["table"].rate(step, self._total_steps), scale)
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """The state of AdamW and of the table's update by name, for checkpoints; the tensors are the live ones."""
+        found = {f"table.{name}": tensor for name, tensor in self._encoder.table_state().items()}
+        if self._optimizer is not None:
+            for number, values in self._optimizer.state_dict()["state"].items():
+                found |= {f"adamw.{number}.{name}": tensor for name, tensor in values.items()}
+        return found
+
+    def load_state(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Take up a state of :meth:`state`.
+
+        Raises:
+            CheckpointError: a tensor is missing, unknown, or of another shape.
+        """
+        table = {name.removeprefix("table."): tensor for name, tensor in state.items() if name.startswith("table.")}
+        self._encoder.load_table_state(table)
+        of_parameter: dict[int, dict[str, torch.Tensor]] = {}
+        for name in state.keys() - {f"table.{name}" for name in table}:
+            kind, number, value = [*name.split("."), "", ""][:3]
+            if kind != "adamw" or not number.isdecimal() or not value:
+                raise CheckpointError(f"state of the encoder's update: {name!r} is unknown")
+            of_parameter.setdefault(int(number), {})[value] = state[name].clone()
+        if self._optimizer is None:
+            if of_parameter:
+                raise CheckpointError("state of the encoder's update: there is one, but nothing to train")
+            return
+        parameters = [parameter for group in self._optimizer.param_groups for parameter in group["params"]]
+        for place, values in of_parameter.items():
+            shape = parameters[place].shape if place < len(parameters) else None
+            wanted = {"step": torch.Size([]), "exp_avg": shape, "exp_avg_sq": shape}
+            if {name: tensor.shape for name, tensor in values.items()} != wanted:
+                raise CheckpointError(f"state of the encoder's update: that of parameter {place} does not fit")
+        own = self._optimizer.state_dict()
+        self._optimizer.load_state_dict({**own, "state": of_parameter})

@@ -61,6 +61,11 @@ class Objectives:
         self._classifier, self._section, self._total_steps = classifier, section, total_steps
         self._auxiliary, self._auxiliary_section = auxiliary, auxiliary_section
 
+    @property
+    def auxiliary(self) -> AuxiliaryObjective | None:
+        """The auxiliary objective, None where there is none or it was dropped."""
+        return self._auxiliary
+
     def step(self, step: int, x: Tensor | ActiveInputs, positives: Positives) -> tuple[StepLosses, Tensor]:
         """Update the classifier, and the auxiliary objective while it lasts.
 

@@ -52,6 +52,7 @@ class PreparedData:
 
     Attributes:
         tokenizer: of the texts; None where features stand in their place.
+        key: of the data set's content.
         store: the data set, tokenised or as features.
         train_rows: (n,) rows of the train split to train on.
         validation: name of the split that holds the validation rows, "dev" or "train".
@@ -61,6 +62,7 @@ class PreparedData:
             no order or start of the labels knows of them.
     """
 
+    key: str
     tokenizer: TextTokenizer | None
     store: SplitStore
     train_rows: NDArray[np.int64]
@@ -136,6 +138,7 @@ def prepare(
     """
     if not dataset.row_count("train"):
         raise DataError(f"{dataset.path}: the training split has no texts; there is nothing to train on")
+    key = content_key(dataset, cache)
     tokenizer, store = _readable(dataset, recipe, cache, display or Silent())
     train = store.split("train")
     training, encoder = recipe.training, recipe.encoder
@@ -147,10 +150,10 @@ def prepare(
     if "dev" in store.split_names:
         dev = store.split("dev")
         rows = _at_most(np.arange(len(dev)), training.validation_rows, training.seed)
-        return PreparedData(tokenizer, store, np.arange(len(train)), "dev", rows, window, names)
+        return PreparedData(key, tokenizer, store, np.arange(len(train)), "dev", rows, window, names)
     share = min(training.validation_share, training.validation_rows / len(train))
     kept, held_out = draw_validation(row_keys(train), share, training.seed)
-    return PreparedData(tokenizer, store, kept, "train", held_out, window, names)
+    return PreparedData(key, tokenizer, store, kept, "train", held_out, window, names)
 
 
 def _readable(

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from fanin.evaluation.metrics import SCORES
+from fanin.training.checkpoint_recipe import CheckpointSection
 from fanin.training.classifier_recipe import (
     AnyClassifierSection,
     FixedFanInSection,
@@ -177,6 +178,9 @@ class TrainingSection(Section):
         evaluate_every: epochs between validations; the last epoch is always validated.
         select_by: the validation metric that chooses the kept model, such as "P@1".
         log_every: steps between lines of the log.
+        checkpoint: when the state of the run is saved.
+        on_non_finite: what a step does whose values are not finite: "stop" ends the run; "skip" goes back to the last
+            checkpoint and on from there without that step's batch.
     """
 
     epochs: Count = 10
@@ -189,6 +193,8 @@ class TrainingSection(Section):
     evaluate_every: Count = 1
     select_by: str = "P@1"
     log_every: Count = 20
+    checkpoint: CheckpointSection = CheckpointSection()
+    on_non_finite: Literal["stop", "skip"] = "stop"
 
 
 class EvaluationSection(Section):

@@ -1,76 +1,217 @@
-"""The run folder: resolved recipe, log, metrics and model of one training run."""
+"""The run folder: resolved recipe, log, metrics, checkpoints and model of one training run."""
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
-import time
+import os
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+import fanin
 from fanin.errors import CheckpointError, ConfigError
+from fanin.folders import remove_drafts, replace_file
 from fanin.training.recipe_files import recipe_text
+from fanin.training.run_log import RunLog
 
 if TYPE_CHECKING:
     from pathlib import Path
+    from typing import Self
 
     from fanin.training.recipe import Recipe
 
 RECIPE, LOG, METRICS, MODEL = "recipe.yaml", "log.jsonl", "metrics.json", "model"
+RUN_FILE, CHECKPOINTS = "run.json", "checkpoints"
+_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class RunOrigin:
+    """What a run was started with, besides its recipe.
+
+    Attributes:
+        data: the data set, as an absolute path.
+        score_test: whether the test split is scored at the end, where there is one; tuning leaves it alone.
+    """
+
+    data: str
+    score_test: bool = True
 
 
 class RunFolder:
-    """Paths of a run and what is written while it goes on.
+    """A run's files. One process at a time works on a run: this object holds its lock until it is closed.
 
-    Args:
-        path: the folder.
+    Made by :meth:`create` or :meth:`open`; a context manager, which closes it.
 
     Attributes:
         path: the folder.
         model: folder of the kept model.
+        checkpoints: folder of the checkpoints.
+        log: the run's log.
+        origin: what the run was started with.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.model = path / MODEL
-        self._start = time.monotonic()
+    def __init__(self, path: Path, origin: RunOrigin, lock: int, *, made: bool = False) -> None:
+        self.path, self.origin, self._made = path, origin, made
+        self.model, self.checkpoints = path / MODEL, path / CHECKPOINTS
+        self.log = RunLog(path / LOG)
+        self._lock = lock
 
     @classmethod
-    def create(cls, path: Path, recipe: Recipe) -> RunFolder:
+    def create(cls, path: Path, recipe: Recipe, data: Path, *, score_test: bool = True) -> RunFolder:
         """Start a run in a new or empty folder.
+
+        Args:
+            path: the folder.
+            recipe: all settings of the run.
+            data: the data set.
+            score_test: whether to score the test split at the end.
 
         Raises:
             ConfigError: the folder holds something already, or cannot be written.
         """
+        origin = RunOrigin(str(data.resolve()), score_test)
+        made = not path.exists()
         try:
             path.mkdir(parents=True, exist_ok=True)
             if any(path.iterdir()):
                 raise ConfigError(f"{path}: the run folder is not empty; name a new one, or delete it first")
+            lock = _locked(path, os.O_RDWR | os.O_CREAT | os.O_EXCL)
+            run = cls(path, origin, lock, made=made)
             try:
-                (path / RECIPE).write_text(recipe_text(recipe), encoding="utf-8")
+                _write_description(lock, origin)
+                run.write_recipe(recipe)
             except OSError:
-                (path / RECIPE).unlink(missing_ok=True)  # so that the folder can be used once there is space
+                run.discard()  # so that the folder can be used once there is space
                 raise
         except OSError as error:
             raise ConfigError(f"{path}: the run folder cannot be written ({error.strerror or error})") from error
-        return cls(path)
+        return run
 
-    def log(self, event: str, **values: Any) -> None:
-        """Append one line of JSON to the log: the event, seconds since the start, and the values."""
-        line = {"event": event, "seconds": round(time.monotonic() - self._start, 3), **values}
+    @classmethod
+    def open(cls, path: Path) -> RunFolder:
+        """Take up a run that another process has left.
+
+        What that process was writing when it was killed is removed, and of a model that it was replacing the older one
+        is put back.
+
+        Raises:
+            CheckpointError: there is no run, its description is damaged, or the folder cannot be written.
+            ConfigError: a process is at work on it.
+        """
         try:
-            with (self.path / LOG).open("a", encoding="utf-8") as file:
-                file.write(json.dumps(line) + "\n")
+            lock = _locked(path, os.O_RDWR)
+        except FileNotFoundError as error:
+            raise CheckpointError(
+                f"{path}: holds no run that could be resumed ({RUN_FILE} is missing); give the folder that fanin train "
+                "was given with --out"
+            ) from error
         except OSError as error:
-            raise CheckpointError(f"{self.path / LOG}: cannot be written ({error.strerror or error})") from error
+            raise CheckpointError(f"{path}: the run folder cannot be opened ({error.strerror or error})") from error
+        try:
+            run = cls(path, _read_description(path / RUN_FILE), lock)
+            run._recover()
+        except BaseException:
+            os.close(lock)
+            raise
+        return run
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run is over: its metrics are written last."""
+        return (self.path / METRICS).is_file()
+
+    @property
+    def has_model(self) -> bool:
+        """Whether a model was kept."""
+        return (self.model / "model.json").is_file()
+
+    def write_recipe(self, recipe: Recipe) -> None:
+        """Write the resolved recipe.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        replace_file(self.path / RECIPE, recipe_text(recipe))
 
     def write_metrics(self, metrics: dict[str, Any]) -> None:
-        """Write metrics.json whole."""
+        """Write metrics.json whole, which says that the run is over."""
         path = self.path / METRICS
-        temporary = path.with_suffix(".writing")
         try:
-            temporary.write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
-            temporary.replace(path)
+            replace_file(path, json.dumps(metrics, indent=2) + "\n")
         except OSError as error:
             raise CheckpointError(f"{path}: cannot be written ({error.strerror or error})") from error
+
+    def discard(self) -> None:
+        """Remove what :meth:`create` wrote, and the folder if it made that."""
+        with contextlib.suppress(OSError):
+            for name in (RECIPE, RUN_FILE):
+                (self.path / name).unlink(missing_ok=True)
+            if self._made:
+                self.path.rmdir()
+        self.close()
+
+    def close(self) -> None:
+        """Let other processes work on the run."""
+        if self._lock >= 0:
+            os.close(self._lock)
+        self._lock = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _recover(self) -> None:
+        previous = self.path / f"{MODEL}.previous"
+        try:
+            if not self.has_model and (previous / "model.json").is_file():
+                previous.replace(self.model)
+            for folder in (self.path, self.checkpoints):
+                if folder.is_dir():
+                    remove_drafts(folder)
+        except OSError as error:
+            raise CheckpointError(f"{self.path}: the run folder cannot be written ({error})") from error
+
+
+def _locked(folder: Path, flags: int) -> int:
+    """A descriptor of the run's description, locked; however its process ends, the lock goes with it."""
+    descriptor = os.open(folder / RUN_FILE, flags, 0o666)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(descriptor)
+        raise ConfigError(
+            f"{folder}: another process is training in this run folder; wait for it, or stop it with Ctrl-C or SIGTERM "
+            "(it saves where it stands)"
+        ) from error
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _write_description(lock: int, origin: RunOrigin) -> None:
+    values = {"format": _FORMAT, "fanin": fanin.__version__, **asdict(origin)}
+    os.write(lock, (json.dumps(values, indent=2) + "\n").encode())
+    os.fsync(lock)
+
+
+def _read_description(path: Path) -> RunOrigin:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        if values["format"] != _FORMAT:
+            raise CheckpointError(
+                f"{path}: format {values['format']!r}; this version of fanin reads format {_FORMAT}; use the version "
+                "that wrote it"
+            )
+        return RunOrigin(str(values["data"]), bool(values["score_test"]))
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        if isinstance(error, CheckpointError):
+            raise
+        raise CheckpointError(f"{path}: damaged ({error!r}); train again in a new folder") from error
 
 
 def model_folder(path: Path) -> Path:

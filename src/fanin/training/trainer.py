@@ -1,4 +1,4 @@
-"""The training loop: batches in, a trained model and its run folder out."""
+"""The training loop: batches in, a trained model and its run folder out, or a checkpoint to go on from."""
 
 from __future__ import annotations
 
@@ -10,37 +10,33 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from fanin.data.store import TokenizedSplit
-from fanin.encoders.bag import BagEncoder
-from fanin.encoders.intermediate import base_encoder
-from fanin.errors import FaninError
 from fanin.kernels.drawing import mix_seed
-from fanin.model import TextModel, encode
-from fanin.model_files import folder_bytes, load_model, save_model
-from fanin.training.assemble import (
-    build_encoder,
-    build_encoder_update,
-)
-from fanin.training.assemble_auxiliary import build_auxiliary
-from fanin.training.assemble_classifier import build_classifier, build_label_order
-from fanin.training.assemble_rewiring import build_rewiring
-from fanin.training.classifier_recipe import FixedFanInSection
-from fanin.training.objectives import Objectives
-from fanin.training.own_text_margins import build_own_text_margins
+from fanin.model_files import save_model
+from fanin.training.checkpoint_series import CheckpointSeries, newest_step
+from fanin.training.classifier_start import start_classifier
+from fanin.training.final_scores import final_scores
+from fanin.training.non_finite import NonFiniteError, advice_on_rates
+from fanin.training.parts import build_parts
+from fanin.training.position import Position
 from fanin.training.process_memory import peak_bytes
+from fanin.training.run_log import LogMark
+from fanin.training.run_state import facts_of, parts_of, require_finite_state, state_of
 from fanin.training.scoring import score_split
-from fanin.training.tail_loss import TailLoss
-from fanin.training.token_start import start_from_tokens
-from fanin.training.warm_start import start_from_centroids
+from fanin.training.step import rewire_after, train_on
+from fanin.training.stop_signals import Stopped, StopSignals
 
 if TYPE_CHECKING:
-    from fanin.data.batches import Batch, Batches
-    from fanin.data.label_rows import LabelRows
-    from fanin.training.objectives import StepLosses
+    from fanin.data.batches import Batch
+    from fanin.model import TextModel
+    from fanin.training.checkpoint import Checkpoint
+    from fanin.training.parts import TrainingParts
     from fanin.training.preparation import PreparedData
     from fanin.training.progress import ProgressDisplay
     from fanin.training.recipe import Recipe
     from fanin.training.run_folder import RunFolder
+    from fanin.training.scoring import Scores
+
+_MOST_SKIPPED = 10
 
 
 @dataclass(frozen=True)
@@ -62,9 +58,10 @@ class Trainer:
     Args:
         recipe: all settings.
         data: what :func:`fanin.training.preparation.prepare` gave.
-        run: where log, metrics and model are written.
+        run: where log, metrics, checkpoints and model are written.
         display: what is told of the progress.
-        score_test: whether to score the test split at the end, where there is one; tuning leaves it alone.
+        stop: signals to stop; by default they do what they do elsewhere.
+        checkpoint: of the run, to go on from; by default it begins. See :func:`fanin.training.resume.resume_run`.
     """
 
     def __init__(
@@ -74,157 +71,173 @@ class Trainer:
         run: RunFolder,
         display: ProgressDisplay,
         *,
-        score_test: bool = True,
+        stop: StopSignals | None = None,
+        checkpoint: Checkpoint | None = None,
     ) -> None:
-        seed = recipe.training.seed
+        training = recipe.training
         self._recipe, self._data, self._run, self._display = recipe, data, run, display
-        self._batches = data.train_batches(recipe.training.batch_size, seed)
-        self._score_test = score_test and "test" in data.store.split_names
-        self._total_steps = recipe.training.steps or len(self._batches) * recipe.training.epochs
+        self._stop = stop or StopSignals()
+        self._batches = data.train_batches(training.batch_size, training.seed)
+        self._total_steps = training.steps or len(self._batches) * training.epochs
         self._epochs = math.ceil(self._total_steps / len(self._batches))  # the last may be cut short
-        counts, points = data.train_counts(), len(data.train_rows)
-        self._encoder = build_encoder(recipe.encoder, data, mix_seed(seed, 1), recipe.intermediate)
-        started = time.monotonic()
-        order = build_label_order(recipe.classifier, data, base_encoder(self._encoder), mix_seed(seed, 4), display)
-        auxiliary = build_auxiliary(
-            recipe.auxiliary, data, self._encoder, self._total_steps, mix_seed(seed, 4), display
-        )
-        self._train_seconds = time.monotonic() - started
-        self._classifier = build_classifier(recipe.classifier, self._encoder, counts, points, mix_seed(seed, 2), order)
-        self._objectives = Objectives(
-            self._classifier, recipe.classifier, self._total_steps, auxiliary, recipe.auxiliary
-        )
-        own_text = build_own_text_margins(recipe.classifier, data, base_encoder(self._encoder))
-        self._tail = TailLoss(recipe.classifier, recipe.evaluation, counts, points, own_text)
-        self._rewiring = build_rewiring(
-            recipe.classifier, self._classifier, self._total_steps, seed, self._encoder.learned_features
-        )
-        self._encoder_update = build_encoder_update(
-            recipe.encoder, self._encoder, self._total_steps, recipe.intermediate
-        )
-        self._model = TextModel(
-            data.tokenizer,
-            self._encoder,
-            self._classifier,
-            data.store.vocabulary,
-            counts,
-            points,
-            recipe.classifier.loss,
-        )
-        self._step = self._texts = 0
-        self._best = -math.inf
+        self._checkpoints = CheckpointSeries(run.checkpoints, training.checkpoint)
+        self._sound = False  # whether parts and position are those before or after a step, worth a checkpoint
+        self._saved: Position | None = None  # the newest checkpoint of this process
+        self._parts: TrainingParts
+        self._position: Position
+        if checkpoint is None:
+            self._parts = build_parts(recipe, data, self._total_steps, display)
+            self._position = Position(train_seconds=self._parts.clustering_seconds)
+        else:
+            self._return_to(checkpoint)
 
     def train(self) -> TrainingResult:
-        """Run all steps, keep the best model, and score it.
+        """Run all steps that are left, keep the best model, and score it.
 
         Raises:
-            FaninError: the loss is no longer finite, or something could not be written; what was saved is kept.
+            NonFiniteError: values of a step are not finite; what was saved is kept.
+            CheckpointError: something could not be written; what was saved is kept.
+            Stopped: a signal came; a checkpoint was saved if a step was made.
         """
-        training = self._recipe.training
-        torch.manual_seed(mix_seed(training.seed, 3))
         try:
-            self._start()
-            for epoch in range(1, self._epochs + 1):
-                self._train_epoch(epoch)
-                if epoch % training.evaluate_every == 0 or epoch == self._epochs:
-                    self._validate(epoch)
-            return self._finish()
+            while True:
+                try:
+                    return self._train()
+                except NonFiniteError as error:
+                    self._pass_over(error)
+        except Stopped:
+            if self._sound and self._saved != self._position:
+                with self._stop.deferred():
+                    self._save()
+            raise
         finally:
             self._display.close()
 
-    def _start(self) -> None:
-        """Set the classifier's first connections from the labels' texts if the recipe says so; that is training too."""
-        section, parts = self._recipe.classifier, self._classifier.sparse_parts()
-        if not isinstance(section, FixedFanInSection) or section.start == "random":
-            return
-        started = time.monotonic()
-        train, rows, gain = self._data.store.split("train"), self._data.train_rows, section.start_gain
-        if section.start == "centroids":
-            start_from_centroids(parts, self._encoder, train, rows, gain, self._display)
-        else:
-            encoder = base_encoder(self._encoder)
-            assert isinstance(encoder, BagEncoder)
-            assert isinstance(train, TokenizedSplit)
-            seed = mix_seed(self._recipe.training.seed, 5)
-            start_from_tokens(parts, encoder, train, rows, gain, seed, self._display)
-        self._train_seconds += time.monotonic() - started
-        self._run.log("start", peak_bytes=peak_bytes())
-
-    def _train_epoch(self, epoch: int) -> None:
-        self._encoder.train()
-        steps = self._total_steps - self._step  # of this epoch and all after it
-        rows_ahead = min(self._batches.n_rows, steps * self._recipe.training.batch_size)
-        self._display.start(f"epoch {epoch}/{self._epochs}", rows_ahead)
-        started, total, rows = time.monotonic(), 0.0, 0
-        for batch in islice(self._batches.epoch(epoch), steps):
-            losses = self._train_batch(batch)
-            total, rows = total + losses.loss * len(batch), rows + len(batch)
-            self._display.advance(len(batch), f"loss {total / rows:.4f}")
-            if self._step % self._recipe.training.log_every == 0:
-                self._run.log("step", step=self._step, epoch=epoch, **losses.as_dict())
-        elapsed = time.monotonic() - started
-        self._train_seconds += elapsed
-        self._texts += rows
-        self._run.log("epoch", epoch=epoch, loss=total / rows, texts_per_second=rows / elapsed, peak_bytes=peak_bytes())
-        self._display.say(f"epoch {epoch}: loss {total / rows:.4f}, {rows / elapsed:,.0f} texts/s")
-
-    def _train_batch(self, batch: Batch) -> StepLosses:
-        self._step += 1
-        x = encode(self._encoder, batch.inputs)  # (B, D)
-        positives = self._tail.positives(batch)
-        losses, dx = self._objectives.step(self._step, x, positives)
-        if not math.isfinite(losses.trained):
-            kept = ". The best model so far is kept" if self._best > -math.inf else ""
-            auxiliary = "auxiliary.schedule.learning_rate, " if losses.auxiliary_share else ""
-            raise FaninError(
-                f"{self._run.path}: the loss of step {self._step} is {losses.trained}; lower {auxiliary}"
-                f"classifier.schedule.learning_rate or encoder.optimizer.learning_rate{kept}"
-            )
-        self._encoder_update.backward(x, dx)
-        self._encoder_update.step(self._step)
-        if self._rewiring is not None:
-            self._rewiring.observe(self._step, x, positives)
-            report = self._rewiring.rewire(self._step)
-            if report is not None:
-                self._run.log("rewire", **report.as_dict())
-        return losses
-
-    def _validate(self, epoch: int) -> None:
-        self._display.start("validation", len(self._data.validation_rows))
-        barred = self._data.store.excluded(self._data.validation)
-        scores = score_split(
-            self._model, self._data.validation_batches(), self._recipe.evaluation, self._display, barred
-        )
-        chosen = self._recipe.training.select_by
-        value = scores.metrics[chosen]
-        self._run.log("validation", epoch=epoch, texts_per_second=scores.texts_per_second, **scores.metrics.as_dict())
-        # Without a single validation row that has labels there is nothing to choose by: the newest is kept.
-        kept = value > self._best or not scores.metrics.points
-        self._display.say(f"  validation {chosen} {value:.2%}" + (" (best, kept)" if kept else ""))
-        if kept:
-            self._best = value
-            save_model(self._model, self._run.model)
-
-    def _finish(self) -> TrainingResult:
-        model = load_model(self._run.model)
-        metrics: dict[str, Any] = {
-            "validation": self._score(
-                "validation", model, self._data.validation_batches(), self._data.store.excluded(self._data.validation)
-            ),
-            "validation_source": self._data.validation_source,
-            "train_seconds": round(self._train_seconds, 3),
-            "train_texts_per_second": round(self._texts / self._train_seconds, 1),
-            "classifier_bytes": sum(model.classifier.nbytes().values()),
-            "model_bytes": folder_bytes(self._run.model),
-        }
-        if self._score_test:
-            barred = self._data.store.excluded("test")
-            metrics["test"] = self._score("test", model, self._data.test_batches(), barred)
-        metrics["peak_bytes"] = peak_bytes()
-        self._run.write_metrics(metrics)
-        self._run.log("end", **metrics)
+    def _train(self) -> TrainingResult:
+        if not self._sound:
+            self._begin()
+        while self._position.epoch <= self._epochs:
+            self._train_epoch()
+            self._end_epoch()
+        model, metrics = final_scores(self._run, self._recipe, self._data, self._position, self._display)
+        with self._stop.deferred():
+            self._run.log.write("end", **metrics)
+            self._run.write_metrics(metrics)
+            self._checkpoints.remove()
         return TrainingResult(model, metrics)
 
-    def _score(self, name: str, model: TextModel, batches: Batches, excluded: LabelRows | None) -> dict[str, Any]:
-        self._display.start(f"scoring {name}", batches.n_rows)
-        return score_split(model, batches, self._recipe.evaluation, self._display, excluded).as_dict()
+    def _begin(self) -> None:
+        torch.manual_seed(mix_seed(self._recipe.training.seed, 3))
+        started = time.monotonic()
+        if start_classifier(self._recipe, self._data, self._parts, self._display):
+            self._position.train_seconds += time.monotonic() - started
+            self._run.log.write("start", peak_bytes=peak_bytes())
+        with self._stop.deferred():
+            self._sound = True
+            if self._recipe.training.on_non_finite == "skip":  # then there must be one to go back to
+                self._save()
+
+    def _train_epoch(self) -> None:
+        """Make the steps of the epoch that are left."""
+        self._parts.encoder.train()
+        position, steps = self._position, self._total_steps - self._position.step
+        ahead = position.epoch_texts + steps * self._recipe.training.batch_size
+        self._display.start(f"epoch {position.epoch}/{self._epochs}", min(self._batches.n_rows, ahead))
+        if position.epoch_texts:  # before a checkpoint
+            self._display.advance(position.epoch_texts)
+        started = time.monotonic() - position.epoch_seconds
+        for batch in islice(self._batches.epoch(position.epoch, position.batch), steps):
+            with self._stop.deferred():
+                self._make_step(batch)
+                position.epoch_seconds = time.monotonic() - started
+                if self._checkpoints.due(position.step):
+                    self._save()
+
+    def _make_step(self, batch: Batch) -> None:
+        position, step = self._position, self._position.step + 1
+        self._sound = False
+        if step in position.skipped:
+            position.end_step(0, 0.0)
+        else:
+            losses = train_on(self._parts, step, batch)
+            position.end_step(len(batch), losses.loss)
+            self._display.advance(len(batch), f"loss {position.mean_loss:.4f}")
+            if step % self._recipe.training.log_every == 0:
+                self._run.log.write("step", step=step, epoch=position.epoch, **losses.as_dict())
+        report = rewire_after(self._parts, step)
+        if report is not None:
+            self._run.log.write("rewire", **report.as_dict())
+        self._sound = True
+
+    def _end_epoch(self) -> None:
+        """Validate if it is time; a signal that ends this leaves the epoch as it was before."""
+        position, every = self._position, self._recipe.training.evaluate_every
+        rate = position.texts_per_second
+        self._display.say(f"epoch {position.epoch}: loss {position.mean_loss:.4f}, {rate:,.0f} texts/s")
+        last = position.epoch == self._epochs
+        scores = self._validate() if last or position.epoch % every == 0 else None
+        with self._stop.deferred():
+            loss, peak = position.mean_loss, peak_bytes()
+            self._run.log.write("epoch", epoch=position.epoch, loss=loss, texts_per_second=rate, peak_bytes=peak)
+            if scores is not None:
+                self._keep_if_best(scores)
+            position.end_epoch()
+
+    def _validate(self) -> Scores:
+        data = self._data
+        self._display.start("validation", len(data.validation_rows))
+        barred = data.store.excluded(data.validation)
+        return score_split(self._parts.model, data.validation_batches(), self._recipe.evaluation, self._display, barred)
+
+    def _keep_if_best(self, scores: Scores) -> None:
+        position, chosen = self._position, self._recipe.training.select_by
+        value, metrics = scores.metrics[chosen], scores.metrics.as_dict()
+        self._run.log.write("validation", epoch=position.epoch, texts_per_second=scores.texts_per_second, **metrics)
+        # Without a single validation row that has labels there is nothing to choose by: the newest is kept.
+        kept = position.best is None or value > position.best or not scores.metrics.points
+        self._display.say(f"  validation {chosen} {value:.2%}" + (" (best, kept)" if kept else ""))
+        if kept:
+            save_model(self._parts.model, self._run.model)
+            position.best = value
+
+    def _save(self) -> None:
+        """Save a checkpoint of where the run stands."""
+        started, position, state = time.monotonic(), self._position, state_of(self._parts)
+        require_finite_state(position.step, state)
+        position.peak_bytes = max(position.peak_bytes, peak_bytes())
+        facts = facts_of(self._parts, position, self._run.log.mark(), self._data, self._recipe)
+        size = self._checkpoints.save(facts, state)
+        seconds = round(time.monotonic() - started, 3)
+        self._saved = position.model_copy(deep=True)
+        self._run.log.write("checkpoint", step=position.step, bytes=size, save_seconds=seconds)
+
+    def _return_to(self, checkpoint: Checkpoint) -> None:
+        """Be where the run stood at a checkpoint; what its log says of later steps is cut off."""
+        facts, self._sound = checkpoint.facts, False
+        self._parts = parts_of(checkpoint, self._recipe, self._data, self._total_steps, self._display)
+        self._position = facts.position.model_copy(deep=True)
+        if not self._run.has_model:  # somebody took it away
+            self._position.best = None
+        self._run.log.return_to(LogMark(facts.log_size, facts.log_seconds))
+        self._saved, self._sound = self._position.model_copy(deep=True), True
+
+    def _pass_over(self, error: NonFiniteError) -> None:
+        """Go back to the last checkpoint, to go on from there without the batch of the step that failed.
+
+        Raises:
+            NonFiniteError: that is not wanted or does not help; with advice.
+        """
+        skipped, checkpoint = self._position.skipped, None
+        wanted = self._recipe.training.on_non_finite == "skip"
+        if wanted and error.step not in skipped and len(skipped) < _MOST_SKIPPED:
+            checkpoint = self._checkpoints.newest(self._display.say)
+        if checkpoint is None:
+            auxiliary = self._parts.objectives.auxiliary is not None
+            advice = advice_on_rates(self._run, newest_step(self._run.checkpoints), auxiliary=auxiliary)
+            raise NonFiniteError(error.step, error.fault, advice) from error
+        del self._parts  # there may not be memory for two
+        self._return_to(checkpoint)
+        self._position.skipped = sorted({*skipped, error.step})
+        self._run.log.write("skip", step=error.step, fault=error.fault)
+        step = self._position.step
+        self._display.say(f"in step {error.step} {error.fault}: back to step {step}, and on without that batch")

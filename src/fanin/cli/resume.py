@@ -1,0 +1,53 @@
+"""``fanin resume``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fanin.cli.options import Json, Quiet
+from fanin.cli.output import note
+from fanin.cli.run_output import how_to_go_on, write_result
+
+
+def resume(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="The run folder of a fanin train that was stopped.")],
+    data: Annotated[
+        Path | None, typer.Option("--data", metavar="DATA", help="The data set, where it is not where it was.")
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Change a learning rate, training.checkpoint.*, training.on_non_finite or training.log_every. "
+            "Repeatable.",
+        ),
+    ] = None,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Go on with a training that was stopped or killed, from its newest checkpoint, to the same result."""
+    from fanin.cli.progress import make_display
+    from fanin.report.finished_runs import read_metrics
+    from fanin.training.resume import resume_run
+    from fanin.training.run_folder import RunFolder
+    from fanin.training.stop_signals import Stopped, StopSignals
+
+    display = make_display(quiet=quiet)
+    with RunFolder.open(run) as folder, StopSignals() as stop:
+        if folder.finished:
+            note(f"{run}: the run is finished; nothing is left to do")
+            metrics = read_metrics(run)
+        else:
+            try:
+                metrics = resume_run(folder, display, data=data, settings=settings or [], stop=stop).metrics
+            except Stopped as error:
+                display.close()
+                note(how_to_go_on(folder))
+                raise typer.Exit(error.exit_code) from None
+            finally:
+                display.close()
+    write_result(run, metrics, json=json)

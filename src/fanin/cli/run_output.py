@@ -1,0 +1,48 @@
+"""What the commands that train print: the result, or how a run that was stopped goes on."""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING, Any
+
+from fanin.cli.output import mebibytes, stored_size, write_json, write_line, write_table
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from fanin.training.run_folder import RunFolder
+
+
+def write_result(run: Path, metrics: dict[str, Any], *, json: bool) -> None:
+    """The scores and figures of a finished run, in tables or as one JSON document."""
+    if json:
+        write_json({"run": str(run), **metrics})
+        return
+    _write_tables(metrics)
+    write_line(f"run folder: {run}")
+
+
+def _write_tables(metrics: dict[str, Any]) -> None:
+    from fanin.cli.score_tables import group_rows, score_header, score_rows
+
+    split = "test" if "test" in metrics else "validation"
+    scores = metrics[split]
+    figures = {
+        "scored": f"{scores['points']:,} {split} texts",
+        "classifier": stored_size(metrics["classifier_bytes"]),
+        "model": stored_size(metrics["model_bytes"]),
+        "peak memory": mebibytes(metrics["peak_bytes"]),
+        "training": f"{metrics['train_seconds']:,.1f} s",
+    }
+    write_table(score_header(scores), score_rows(scores), group_rows(scores))
+    write_table(None, figures.items())
+
+
+def how_to_go_on(run: RunFolder) -> str:
+    """A line for somebody who stopped a run after it had begun."""
+    from fanin.training.checkpoint_series import newest_step
+
+    step = newest_step(run.checkpoints)
+    begin = "stopped before its first step" if step is None else f"stopped after step {step:,}, which is saved"
+    kept = f"; the best model so far is kept in {run.model}" if run.has_model else ""
+    return f"{begin}; go on with: fanin resume {shlex.quote(str(run.path))}{kept}"

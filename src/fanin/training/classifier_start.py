@@ -1,0 +1,42 @@
+"""The classifier's first connections, where the recipe takes them from the labels' texts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fanin.data.store import TokenizedSplit
+from fanin.encoders.bag import BagEncoder
+from fanin.encoders.intermediate import base_encoder
+from fanin.kernels.drawing import mix_seed
+from fanin.training.classifier_recipe import FixedFanInSection
+from fanin.training.token_start import start_from_tokens
+from fanin.training.warm_start import start_from_centroids
+
+if TYPE_CHECKING:
+    from fanin.training.parts import TrainingParts
+    from fanin.training.preparation import PreparedData
+    from fanin.training.progress import ProgressDisplay
+    from fanin.training.recipe import Recipe
+
+
+def start_classifier(recipe: Recipe, data: PreparedData, parts: TrainingParts, display: ProgressDisplay) -> bool:
+    """Set the first connections if the recipe says so; gives whether it does.
+
+    Args:
+        recipe: its classifier section is used.
+        data: the rows trained on.
+        parts: the classifier is changed in place.
+        display: told of the progress.
+    """
+    section, layers = recipe.classifier, parts.classifier.sparse_parts()
+    if not isinstance(section, FixedFanInSection) or section.start == "random":
+        return False
+    train, rows, gain = data.store.split("train"), data.train_rows, section.start_gain
+    if section.start == "centroids":
+        start_from_centroids(layers, parts.encoder, train, rows, gain, display)
+    else:
+        encoder = base_encoder(parts.encoder)
+        assert isinstance(encoder, BagEncoder)
+        assert isinstance(train, TokenizedSplit)
+        start_from_tokens(layers, encoder, train, rows, gain, mix_seed(recipe.training.seed, 5), display)
+    return True

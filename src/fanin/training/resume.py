@@ -1,0 +1,134 @@
+"""Going on with a run that was stopped or killed."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fanin.data.formats import open_dataset
+from fanin.errors import CheckpointError, ConfigError
+from fanin.training.checkpoint import package_versions
+from fanin.training.checkpoint_series import CheckpointSeries
+from fanin.training.preparation import prepare
+from fanin.training.recipe_files import load_recipe, recipe_from_values
+from fanin.training.run_folder import RECIPE
+from fanin.training.run_log import LogMark
+from fanin.training.trainer import Trainer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from fanin.training.checkpoint import Checkpoint
+    from fanin.training.preparation import PreparedData
+    from fanin.training.progress import ProgressDisplay
+    from fanin.training.recipe import Recipe
+    from fanin.training.run_folder import RunFolder
+    from fanin.training.stop_signals import StopSignals
+    from fanin.training.trainer import TrainingResult
+
+# What the state of a run does not depend on.
+_CHANGEABLE = re.compile(r"training\.(checkpoint\.\w+|on_non_finite|log_every)|.*\.learning_rate")
+
+
+def resume_run(
+    run: RunFolder,
+    display: ProgressDisplay,
+    *,
+    data: Path | None = None,
+    settings: Iterable[str] = (),
+    cache: Path | None = None,
+    stop: StopSignals | None = None,
+) -> TrainingResult:
+    """Go on with a run from its newest whole checkpoint, or from its first step where it has none, to its end.
+
+    On one CPU thread the result is bit for bit that of a run that was never interrupted; on several threads it is
+    within what the order of sums may change.
+
+    Args:
+        run: what :meth:`fanin.training.run_folder.RunFolder.open` gave; not finished.
+        display: told of the progress, and what is gone on from.
+        data: the data set, where it has moved.
+        settings: changes of single settings, each "section.key=value": learning rates, checkpoints,
+            ``training.on_non_finite`` and ``training.log_every``. They are written into the run's recipe.
+        cache: see :func:`fanin.training.preparation.prepare`.
+        stop: signals to stop.
+
+    Raises:
+        CheckpointError: no checkpoint is whole although there are some, or they belong to other data or settings.
+        ConfigError: another setting is to be changed.
+        DataError: the data set is not there any more.
+
+    Example:
+        with RunFolder.open(Path("runs/mine")) as run:
+            result = resume_run(run, Silent())
+    """
+    assert not run.finished, "there is nothing left to do"
+    before = load_recipe(run.path / RECIPE)
+    recipe = load_recipe(run.path / RECIPE, settings)
+    checkpoint = CheckpointSeries(run.checkpoints, recipe.training.checkpoint).newest(display.say)
+    if checkpoint is not None:
+        before = recipe_from_values(checkpoint.facts.recipe, str(checkpoint.folder))
+    _check_changes(run, before, recipe)
+    prepared = prepare(open_dataset(data or Path(run.origin.data)), recipe, cache, display)
+    if checkpoint is not None:
+        _check_data(checkpoint, prepared, run.origin.data)
+        _tell_versions(checkpoint, display)
+    if recipe != before:
+        _write_recipe(run, recipe)
+    trainer = Trainer(recipe, prepared, run, display, stop=stop, checkpoint=checkpoint)
+    if checkpoint is None:
+        run.log.return_to(LogMark(0, 0.0))
+        display.say("no checkpoint yet: starting from the first step")
+    else:
+        display.say(f"going on after step {checkpoint.facts.position.step}")
+    run.log.write("resume", step=0 if checkpoint is None else checkpoint.facts.position.step)
+    return trainer.train()
+
+
+def _check_changes(run: RunFolder, before: Recipe, now: Recipe) -> None:
+    old, new = (dict(_plain_settings(recipe.model_dump(mode="json"))) for recipe in (before, now))
+    changed = sorted(name for name in old.keys() | new.keys() if old.get(name, ...) != new.get(name, ...))
+    fixed = [name for name in changed if not _CHANGEABLE.fullmatch(name)]
+    if fixed:
+        raise ConfigError(
+            f"{run.path / RECIPE}: {', '.join(fixed)} cannot be changed in a run that goes on: learning rates, "
+            "training.checkpoint, training.on_non_finite and training.log_every can. Set it back, or train anew"
+        )
+
+
+def _plain_settings(section: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every setting by its whole name."""
+    for name, value in section.items():
+        if isinstance(value, dict):
+            yield from _plain_settings(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def _check_data(checkpoint: Checkpoint, prepared: PreparedData, started_with: str) -> None:
+    facts, tokenizer = checkpoint.facts, prepared.tokenizer
+    if facts.data_key != prepared.key:
+        raise CheckpointError(
+            f"{checkpoint.folder}: belongs to other data: the run was started with {started_with} as it was then; give "
+            "that data set with --data"
+        )
+    if facts.tokenizer_key != (None if tokenizer is None else tokenizer.key):
+        raise CheckpointError(
+            f"{checkpoint.folder}: belongs to another tokenizer than encoder.model has now, or than this version "
+            "makes; put the former one back, or train anew"
+        )
+
+
+def _tell_versions(checkpoint: Checkpoint, display: ProgressDisplay) -> None:
+    now = package_versions()
+    others = [f"{name} {version} (now {now.get(name)})" for name, version in checkpoint.versions.items()]
+    if dict(checkpoint.versions) != now:
+        display.say(f"note: the checkpoint was written with {', '.join(others)}; results may differ in the last digits")
+
+
+def _write_recipe(run: RunFolder, recipe: Recipe) -> None:
+    try:
+        run.write_recipe(recipe)
+    except OSError as error:
+        raise CheckpointError(f"{run.path / RECIPE}: cannot be written ({error.strerror or error})") from error

@@ -1,0 +1,52 @@
+"""One training step: a batch through encoder, objectives and updates, and the rewiring that may follow."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from fanin.kernels.active_inputs import ActiveInputs
+from fanin.model import encode
+from fanin.training.non_finite import NonFiniteError, require_finite
+
+if TYPE_CHECKING:
+    from fanin.classifier.rewiring import RewireReport
+    from fanin.data.batches import Batch
+    from fanin.training.objectives import StepLosses
+    from fanin.training.parts import TrainingParts
+
+
+def train_on(parts: TrainingParts, step: int, batch: Batch) -> StepLosses:
+    """Update everything by one batch; :func:`rewire_after` comes next.
+
+    Logits exist only inside the classifier's fused step. One that is not a number makes the loss and dx not a number;
+    an infinite one that changes nothing (a label of bias -inf that is not relevant) passes until it does.
+
+    Args:
+        parts: updated in place.
+        step: number of the step, from 1.
+        batch: the texts.
+
+    Returns:
+        The losses.
+
+    Raises:
+        NonFiniteError: x, the loss, dx or the encoder's gradient is not finite; the classifier may be spoilt then.
+    """
+    x = encode(parts.encoder, batch.inputs)  # (B, D)
+    require_finite(step, "the encoder's vectors", [x.values if isinstance(x, ActiveInputs) else x])
+    positives = parts.tail.positives(batch)
+    losses, dx = parts.objectives.step(step, x, positives)
+    if not math.isfinite(losses.trained):
+        raise NonFiniteError(step, f"the loss is {losses.trained}")
+    require_finite(step, "the gradients by the encoder's vectors", [dx])
+    parts.encoder_update.backward(x, dx)
+    parts.encoder_update.step(step)
+    if parts.rewiring is not None:
+        parts.rewiring.observe(step, x, positives)
+    return losses
+
+
+def rewire_after(parts: TrainingParts, step: int) -> RewireReport | None:
+    """Rewire the classifier if that is due after a step; gives what changed."""
+    return None if parts.rewiring is None else parts.rewiring.rewire(step)

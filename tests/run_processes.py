@@ -1,0 +1,105 @@
+"""Commands of fanin in processes of their own, which can be stopped and killed, and start within milliseconds."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+# A process that has loaded everything, and forks itself for every command.
+SERVER = """
+import json, os, resource, sys
+import torch
+torch.set_num_threads(1)
+import fanin.training.resume, fanin.cli.score_tables, fanin.report.finished_runs
+from fanin.cli.main import run
+torch.optim.AdamW([torch.zeros(1, requires_grad=True)])  # loads more of torch
+
+for line in sys.stdin:
+    request = json.loads(line)
+    if "wait" in request:
+        print(os.waitstatus_to_exitcode(os.waitpid(request["wait"], 0)[1]), flush=True)
+        continue
+    pid = os.fork()
+    if pid:
+        print(pid, flush=True)
+        continue
+    out = os.open(request["output"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(out, 1)
+    os.dup2(out, 2)
+    if request["file_limit"]:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (request["file_limit"],) * 2)
+    code = run(request["arguments"])
+    sys.stderr.flush()
+    os._exit(code)
+"""
+
+
+class Running:
+    """A command at work."""
+
+    def __init__(self, server, pid, output):
+        self._server, self.pid, self._output = server, pid, output
+        self._code = None
+
+    def send(self, number):
+        os.kill(self.pid, number)
+
+    def kill(self):
+        self.send(signal.SIGKILL)
+        assert self.wait() in (-signal.SIGKILL, 0)  # it may just have ended
+
+    def wait(self):
+        """Its exit code, negative after a signal that ended it."""
+        if self._code is None:
+            self._code = int(self._server.ask(wait=self.pid))
+        return self._code
+
+    @property
+    def ended(self):
+        return self._code is not None or _state(self.pid) == "Z"
+
+    @property
+    def output(self):
+        return self._output.read_text(encoding="utf-8")
+
+
+def _state(pid):
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+
+class Server:
+    def __init__(self, folder, cache):
+        self._folder, self._count = folder, 0
+        environment = os.environ | {"OMP_NUM_THREADS": "1", "FANIN_CACHE": str(cache)}
+        command = [sys.executable, "-c", SERVER]
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, text=True, start_new_session=True
+        )
+
+    def ask(self, **request):
+        self._process.stdin.write(json.dumps(request) + "\n")
+        self._process.stdin.flush()
+        return self._process.stdout.readline()
+
+    def start(self, *arguments, file_limit=None):
+        self._count += 1
+        output = self._folder / f"output-{self._count}"
+        request = {"arguments": [str(argument) for argument in arguments], "output": str(output)}
+        return Running(self, int(self.ask(**request, file_limit=file_limit)), output)
+
+    def close(self):
+        self._process.stdin.close()
+        self._process.stdout.close()
+        self._process.wait()
+
+
+@pytest.fixture(scope="session")
+def processes(tmp_path_factory):
+    """``processes.start("train", data, ...)`` runs a command of fanin in a process of its own."""
+    server = Server(tmp_path_factory.mktemp("processes"), tmp_path_factory.mktemp("cache"))
+    yield server
+    server.close()

@@ -1,0 +1,99 @@
+"""Signals to stop, in processes of their own."""
+
+import signal
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from fanin.training.stop_signals import Stopped, StopSignals
+
+BEGIN = """
+import os, signal, sys, time
+from fanin.training.stop_signals import Stopped, StopSignals
+
+def send(number):
+    os.kill(os.getpid(), number)
+
+"""
+
+
+def run(program):
+    """Exit code and output of a program."""
+    done = subprocess.run([sys.executable, "-c", BEGIN + program], capture_output=True, text=True, check=False)
+    assert "Traceback" not in done.stderr, done.stderr
+    return done.returncode, done.stdout
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_what_is_going_on_is_finished_first(number):
+    with StopSignals() as stop:
+        steps = []
+
+        def work():
+            with stop.deferred():
+                steps.append(1)
+                signal.raise_signal(number)
+                signal.raise_signal(number)  # the same wish
+                steps.append(2)
+
+        with pytest.raises(Stopped) as caught:
+            work()
+        assert steps == [1, 2]
+        assert caught.value.exit_code == 128 + number
+        with stop.deferred():  # saving what was done
+            steps.append(3)
+    assert steps == [1, 2, 3]
+
+
+def test_elsewhere_it_ends_at_once():
+    with StopSignals(), pytest.raises(Stopped):
+        signal.raise_signal(signal.SIGTERM)
+
+
+def test_an_error_inside_is_not_hidden():
+    def work():
+        with StopSignals() as stop, stop.deferred():
+            signal.raise_signal(signal.SIGTERM)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        work()
+
+
+@pytest.mark.parametrize("number", ["SIGINT", "SIGTERM"])
+def test_a_second_signal_leaves_at_once(number):
+    program = f"""
+with StopSignals() as stop, stop.deferred():
+    send(signal.SIGTERM)
+    time.sleep(1.1)
+    print("waiting", flush=True)
+    send(signal.{number})
+    time.sleep(5)
+    print("never", flush=True)
+"""
+    assert run(program) == (-getattr(signal, number), "waiting\n")
+
+
+def test_handlers_are_put_back():
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    with StopSignals():
+        assert signal.getsignal(signal.SIGINT) is not before[0]
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
+def test_outside_the_main_thread_it_does_nothing():
+    errors, before = [], signal.getsignal(signal.SIGTERM)
+
+    def work():
+        try:
+            with StopSignals() as stop, stop.deferred():
+                assert signal.getsignal(signal.SIGTERM) is before
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert errors == []
