@@ -37,6 +37,7 @@ def train(
     """Train a model by a recipe, score it, and write a run folder."""
     from fanin.cli.progress import make_display
     from fanin.data.formats import open_dataset
+    from fanin.training.memory_check import check_memory
     from fanin.training.preparation import prepare
     from fanin.training.recipe_files import load_recipe
     from fanin.training.run_folder import RunFolder
@@ -44,6 +45,7 @@ def train(
 
     chosen = load_recipe(recipe, settings or [])
     dataset = open_dataset(data)
+    check_memory(chosen, dataset)
     display = make_display(quiet=quiet)
     folder_is_ours = not out.exists()
     run = RunFolder.create(out, chosen)

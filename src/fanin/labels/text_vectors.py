@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 DEFAULT_DIM = 256
 
-_BLOCK_TOKENS = 1 << 20  # tokens worked on at a time
+BLOCK_TOKENS = 1 << 18
+"""Tokens worked on at a time."""
+
 _GRAM_ROWS = 8192
 _DAMPING = 0.5  # of the strong directions; 0 leaves them, 1 makes all equally strong
 _NO_DIRECTION = 1e-10  # share of the strongest direction's energy below which there is only rounding
@@ -170,7 +172,7 @@ def gather(
 def row_blocks(offsets: NDArray[np.int64], rows: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
     """The rows in order, in blocks of a bounded number of values (one row at least)."""
     ends = np.cumsum(offsets[rows + 1] - offsets[rows])
-    block = np.maximum(ends - 1, 0) // _BLOCK_TOKENS
+    block = np.maximum(ends - 1, 0) // BLOCK_TOKENS
     for part in np.split(np.arange(len(rows)), np.flatnonzero(np.diff(block)) + 1):
         yield rows[part]
 
