@@ -137,8 +137,7 @@ def build_classifier(
         ConfigError: the kind cannot serve so many labels.
     """
     L = len(train_counts)
-    with enough_memory(f"a classifier of {L:,} labels", _smaller(section)):
-        classifier = lay_out_classifier(section, encoder, L, seed, ordered=order is not None)
+    classifier = lay_out_classifier(section, encoder, L, seed, ordered=order is not None)
     if order is not None:
         assert isinstance(classifier, SparseLinear | BandedLinear | HeadTailLinear)
         assert classifier.order is not None
@@ -159,7 +158,16 @@ def lay_out_classifier(
         L: number of labels.
         seed: of weights and index sets.
         ordered: whether it keeps an order of its labels.
+
+    Raises:
+        MemoryPlanError: there is too little memory for it.
+        ConfigError: the kind cannot serve so many labels.
     """
+    with enough_memory(f"a classifier of {L:,} labels", _smaller(section)):
+        return _lay_out(section, encoder, L, seed, ordered=ordered)
+
+
+def _lay_out(section: AnyClassifierSection, encoder: Encoder, L: int, seed: int, *, ordered: bool) -> Classifier:
     D, scale = encoder.out_features, section.initial_scale
     match section:
         case FixedFanInSection():

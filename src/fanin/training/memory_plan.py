@@ -217,5 +217,5 @@ def _start_bytes(recipe: Recipe, sizes: DataSizes, encoder: Encoder, classifier:
         return memory_data.token_start_bytes(sizes)
     if section.start == "centroids":
         sums = min(_CENTROID_CHUNK, classifier.out_features * encoder.out_features * _FLOAT)
-        return 3 * sums + 2 * _LONG * int(sizes.rows * sizes.labels_per_text)
+        return 6 * sums + 2 * _LONG * int(sizes.rows * sizes.labels_per_text)
     return 0

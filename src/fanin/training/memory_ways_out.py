@@ -11,6 +11,7 @@ from fanin.training.classifier_recipe import (
     FixedFanInSection,
     HeadTailSection,
     MaskedSection,
+    StoredWeightsSection,
 )
 from fanin.training.memory_plan import plan_memory
 from fanin.training.recipe import BagSection, TransformerSection
@@ -172,6 +173,8 @@ def _classifier_changes(section: AnyClassifierSection) -> Iterator[Iterable[str]
             yield ["classifier={kind: sparse, fan_in: 32}"]
     if section.update.kind == "adamw":
         yield ["classifier.update={kind: sgd}"]
+    if isinstance(section, StoredWeightsSection) and section.weights == "fp32":
+        yield ["classifier.weights=bf16", "classifier.weights=fp8"]
 
 
 def _sharing_changes(section: FixedFanInSection) -> Iterator[Iterable[str]]:
