@@ -206,6 +206,8 @@ class Trainer:
             save_model(self._model, self._run.model)
 
     def _finish(self) -> TrainingResult:
+        # What was trained goes before the kept model comes: there may be no memory for both.
+        del self._model, self._encoder, self._classifier, self._objectives, self._rewiring, self._encoder_update
         model = load_model(self._run.model)
         metrics: dict[str, Any] = {
             "validation": self._score(
