@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from fanin.data.batches import gather_rows
-from fanin.data.mapping import will_need
+from fanin.mapped_arrays import will_need
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

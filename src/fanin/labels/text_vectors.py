@@ -9,6 +9,7 @@ import torch
 from torch.nn.functional import embedding_bag
 
 from fanin.errors import ConfigError
+from fanin.mapped_arrays import forget
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -69,6 +70,7 @@ class TextProjection:
         for part in row_blocks(offsets, rows):
             _, token, _ = _distinct(*gather(tokens, offsets, part))
             frequency += np.bincount(token, minlength=vocabulary_size)
+            forget(tokens)
         self.dim = dim
         self._idf = np.log((len(rows) + 1) / (frequency + 0.5)).astype(np.float32)
         self._table = torch.from_numpy(np.random.default_rng(seed).standard_normal((vocabulary_size, dim), np.float32))
@@ -94,6 +96,7 @@ class TextProjection:
             row, token, weight = self._weights(tokens, offsets, part)
             result[done : done + len(part)] = self._project(row, token, weight, len(part)).numpy()
             done += len(part)
+            forget(tokens)
         return result
 
     def _weights(
@@ -119,6 +122,7 @@ class TextProjection:
         result = torch.zeros_like(self._table)
         for part in row_blocks(offsets, rows):
             row, token, weight = self._weights(tokens, offsets, part)
+            forget(tokens)
             if not len(token):
                 continue
             x = self._project(row, token, weight, len(part))  # (n, dim)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from fanin.data.building import BLOCK_TEXTS
@@ -24,6 +25,7 @@ _COUNTED_TEXTS = 16_384
 _OF_A_ROW = 8
 _WHILE_DRAWN = 41  # bytes a training text while rows are held out
 _OF_AN_EPOCH = 24  # bytes a training text: the order of an epoch
+_AROUND_A_ROW = 1 << 16  # bytes of a file that come into memory with a row
 _NAME_CHECK = 28  # bytes a label while names are checked
 
 
@@ -46,6 +48,8 @@ def preparation_bytes(recipe: Recipe, sizes: DataSizes) -> int:
 def data_parts(recipe: Recipe, sizes: DataSizes) -> list[Part]:
     """The data as a run reads them, rows and label names."""
     rows = sizes.rows + sizes.other_rows
+    steps = recipe.training.steps
+    touched = math.inf if steps is None else _AROUND_A_ROW * steps * recipe.training.batch_size
     positives = rows * sizes.labels_per_text * _FLOAT
     held = part("rows", sizes.rows * (_OF_A_ROW + _OF_AN_EPOCH)) + part("label names", 5 * sizes.labels)
     held += part("label counts", _LONG * sizes.labels)
@@ -57,11 +61,12 @@ def data_parts(recipe: Recipe, sizes: DataSizes) -> list[Part]:
                 *held,
                 *part("labels", positives + rows * _LONG),
                 *part("sparse features", values),
-                *part("features on disk", mapped, mapped=True),
+                *part("features on disk", min(mapped, touched), mapped=True),
             ]
         case TransformerSection(frozen=True):
             width = _FLOAT * 1024
-            return [*held, *part("vectors and labels on disk", rows * width + positives, mapped=True)]
+            stored = rows * width + positives
+            return [*held, *part("vectors and labels on disk", min(stored, touched), mapped=True)]
         case _:
             tokens = rows * sizes.tokens_per_text * (2 if sizes.vocabulary <= 1 << 16 else 4)
             own_words = min(sizes.distinct_words, recipe.tokenizer.vocabulary_size)
@@ -70,7 +75,7 @@ def data_parts(recipe: Recipe, sizes: DataSizes) -> list[Part]:
             return [
                 *held,
                 *part("tokenizer", _WORD * own_words + _LONG * own_pairs),
-                *part("tokens and labels on disk", stored, mapped=True),
+                *part("tokens and labels on disk", min(stored, touched), mapped=True),
             ]
 
 
