@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fanin.encoders.hashing import pair_codes
-from fanin.encoders.words import split_words
+from fanin.encoders.words import WordVocabulary, split_words
 from fanin.errors import ConfigError, DataError
 from fanin.training.recipe import BagSection, FeaturesSection, TransformerSection
 
@@ -167,26 +167,36 @@ def _grown(half: float, whole: float, factor: float) -> float:
 
 
 class _Sampled:
-    """What a tokenizer would find in some texts; subwords are taken for words."""
+    """What a tokenizer finds in some texts; subwords are taken for words."""
 
     def __init__(self, texts: Sequence[str], section: TokenizerSection) -> None:
-        texts_words = [split_words(text)[: section.max_length] for text in texts]
-        lengths = np.array([len(words) for words in texts_words], np.int64)
-        names, units, counts = np.unique(
-            np.array(list(chain.from_iterable(texts_words)), dtype=object).astype(str),
-            return_inverse=True,
-            return_counts=True,
-        )
-        codes, text = pair_codes(units.astype(np.int32), lengths)
-        pairs, pair, pair_counts = np.unique(codes, return_inverse=True, return_counts=True)
-        self.words, self.pairs = len(names), len(pairs)
-        self.own_words = min(int((counts >= section.min_count).sum()), section.vocabulary_size)
-        # The most frequent ones that are frequent enough.
-        rank = np.argsort(np.argsort(-pair_counts, kind="stable"))
-        own = (pair_counts >= section.min_count) & (rank < section.frequent_pairs)
-        self.own_pairs = int(own.sum())
-        held = own[pair] | bool(section.pair_buckets)  # of every pair in the texts
+        split = [split_words(text) for text in texts]
+        self.words = len(set(chain.from_iterable(split)))
+        own = WordVocabulary.train(texts, section.vocabulary_size, section.min_count, section.unknown_buckets)
+        units, lengths = own.units([words[: section.max_length] for words in split])
+        codes, text = pair_codes(units, lengths)
+        pairs, pair, counts = np.unique(codes, return_inverse=True, return_counts=True)
+        frequent = np.zeros(len(pairs), bool)
+        frequent[np.argsort(-counts, kind="stable")[: section.frequent_pairs]] = True
+        frequent &= counts >= section.min_count
+        self.pairs, self.own_words, self.own_pairs = len(pairs), len(own.words), int(frequent.sum())
+        own_pair = frequent[pair]  # of every pair in the texts
+        kept = len(pair) if section.pair_buckets else int(own_pair.sum())
         self.words_per_text = len(units) / len(texts)
-        self.tokens_per_text = (len(units) + int(held.sum())) / len(texts)
-        first = units[: int(lengths[:_BATCH].sum())]
-        self.batch_tokens = len(np.unique(first)) + len(np.unique(pair[held & (text < _BATCH)]))
+        self.tokens_per_text = (len(units) + kept) / len(texts)
+        first = text < _BATCH
+        others = len(np.unique(pair[first & ~own_pair]))
+        self.batch_tokens = (
+            len(np.unique(units[: int(lengths[:_BATCH].sum())]))
+            + len(np.unique(pair[first & own_pair]))
+            + _occupied(others, section.pair_buckets)
+        )
+
+
+def _occupied(things: int, buckets: int) -> int:
+    """How many buckets are not empty when things are thrown into them.
+
+    >>> _occupied(1000, 1000), _occupied(5, 0)
+    (632, 0)
+    """
+    return round(buckets * (1 - (1 - 1 / buckets) ** things)) if buckets else 0
