@@ -34,7 +34,7 @@ def test_a_sample_of_all_texts_is_exact(name, folder, tmp_path):
     data = prepare(dataset, recipe, tmp_path)
     train = data.store.split("train")
     assert (sizes.labels, sizes.rows, sizes.other_rows) == (60, 900, 100)
-    assert sizes.vocabulary == data.tokenizer.vocabulary_size
+    assert sizes.vocabulary(recipe.tokenizer) == data.tokenizer.vocabulary_size
     assert sizes.tokens_per_text == pytest.approx(len(train.tokens) / 900)
     assert sizes.labels_per_text == pytest.approx(len(train.labels) / 900)
     first = train.tokens[: train.tokens_indptr[512]]
@@ -48,7 +48,14 @@ def test_a_part_of_the_texts_gives_about_the_same(folder, monkeypatch):
     whole = sampled_sizes(open_dataset(folder), recipe)
     monkeypatch.setattr(data_sizes, "SAMPLE", 300)
     part = sampled_sizes(open_dataset(folder), recipe)
-    for name in ("tokens_per_text", "words_per_text", "vocabulary", "distinct_words", "distinct_pairs"):
+    for name in (
+        "tokens_per_text",
+        "words_per_text",
+        "frequent_words",
+        "frequent_pairs",
+        "distinct_words",
+        "distinct_pairs",
+    ):
         assert getattr(part, name) == pytest.approx(getattr(whole, name), rel=0.35), name
 
 
@@ -80,8 +87,9 @@ def test_a_training_split_without_texts(tmp_path):
 
 
 def test_what_is_assumed_without_data():
-    plain = assumed_sizes(1000, None, load_recipe("plain"))
+    recipe = load_recipe("plain")
+    plain = assumed_sizes(1000, None, recipe)
     assert (plain.labels, plain.rows) == (1000, 1000)
-    assert plain.vocabulary == 30_000 + 50_000 + 1024
+    assert plain.vocabulary(recipe.tokenizer) == 30_000 + 50_000 + 1024
     minilm = assumed_sizes(1000, 50, load_recipe("minilm", ["encoder.max_length=8"]))
-    assert (minilm.rows, minilm.tokens_per_text, minilm.vocabulary) == (50, 8, 0)
+    assert (minilm.rows, minilm.tokens_per_text) == (50, 8)

@@ -77,13 +77,20 @@ def build_label_order(
         return None
     sizes_by_frequency = [band.labels for band in fan_in_bands(section, data.store.n_labels, encoder.learned_features)]
     bands = frequency_bands(data.train_counts(), sizes_by_frequency)
-    sizes = [size for size in (section.group_size, section.cluster_size) if size > 1]
-    if not section.related_labels or not sizes:
+    if not finds_related_labels(section):
         return torch.from_numpy(np.concatenate(bands)) if len(bands) > 1 else None
     display.say("clustering labels")
     dense = [bands.pop(0)] if isinstance(section, HeadTailSection) else []
+    sizes = [size for size in (section.group_size, section.cluster_size) if size > 1]
     related = related_order(data, encoder, min(sizes), seed, bands)
     return torch.cat([*map(torch.from_numpy, dense), related])
+
+
+def finds_related_labels(section: AnyClassifierSection) -> bool:
+    """Whether the classifier has groups or clusters of related labels."""
+    if not isinstance(section, FixedFanInSection) or not section.related_labels:
+        return False
+    return max(section.group_size, section.cluster_size) > 1
 
 
 def fan_in_bands(section: FixedFanInSection, labels: int, inputs: int) -> list[FanInBand]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from dataclasses import dataclass
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
@@ -41,7 +42,8 @@ class DataSizes:
         tokens_per_text: mean number of tokens of a text; of a transformer at most its ``max_length``.
         words_per_text: mean number of words, cut at the tokenizer's ``max_length``.
         text_bytes: mean bytes of a text.
-        vocabulary: tokens that there are.
+        frequent_words: words that are frequent enough for a token of their own.
+        frequent_pairs: pairs of adjacent words that are.
         distinct_words: different words of all texts.
         distinct_pairs: different pairs of adjacent words of all texts.
         batch_tokens: different tokens among 512 texts.
@@ -57,7 +59,8 @@ class DataSizes:
     tokens_per_text: float = 0.0
     words_per_text: float = 0.0
     text_bytes: float = 0.0
-    vocabulary: int = 0
+    frequent_words: float = 0.0
+    frequent_pairs: float = 0.0
     distinct_words: float = 0.0
     distinct_pairs: float = 0.0
     batch_tokens: float = 0.0
@@ -65,10 +68,16 @@ class DataSizes:
     feature_bytes: int = 0
     values_per_text: float = 0.0
 
+    def vocabulary(self, section: TokenizerSection) -> int:
+        """How many tokens a tokenizer of these settings knows."""
+        own_words = min(section.vocabulary_size, self.frequent_words)
+        own_pairs = min(section.frequent_pairs, self.frequent_pairs)
+        return round(own_words + own_pairs) + section.unknown_buckets + section.pair_buckets + section.character_buckets
+
     def distinct_tokens(self, rows: int) -> float:
         """Different tokens among so many texts."""
         seen: float = self.batch_tokens * (rows / _BATCH) ** _ASSUMED_GROWTH
-        return min(seen, rows * self.tokens_per_text, self.vocabulary)
+        return min(seen, rows * self.tokens_per_text)
 
 
 def assumed_sizes(labels: int, rows: int | None, recipe: Recipe) -> DataSizes:
@@ -88,13 +97,12 @@ def assumed_sizes(labels: int, rows: int | None, recipe: Recipe) -> DataSizes:
         case BagSection():
             section = recipe.tokenizer
             words = min(float(_ASSUMED_WORDS), float(section.max_length))
-            own = section.vocabulary_size + section.frequent_pairs
-            vocabulary = own + section.unknown_buckets + section.pair_buckets + section.character_buckets
             return DataSizes(
                 labels,
                 rows,
                 tokens_per_text=words * (1.5 if section.frequent_pairs else 1) + (words if section.pair_buckets else 0),
-                vocabulary=vocabulary,
+                frequent_words=math.inf,
+                frequent_pairs=math.inf,
                 distinct_words=30_000.0 + rows**_ASSUMED_GROWTH,
                 distinct_pairs=5.0 * rows,
                 batch_tokens=3500.0,
@@ -141,14 +149,12 @@ def _text_sizes(texts: Sequence[str], rows: int, recipe: Recipe) -> dict[str, fl
     section = recipe.tokenizer
     whole, half = _Sampled(texts, section), _Sampled(texts[: len(texts) // 2], section)
     factor = rows / len(texts)
-    own_words = min(section.vocabulary_size, _grown(half.own_words, whole.own_words, factor))
-    own_pairs = min(section.frequent_pairs, _grown(half.own_pairs, whole.own_pairs, factor))
-    buckets = section.unknown_buckets + section.pair_buckets + section.character_buckets
     return {
         "text_bytes": text_bytes,
         "words_per_text": whole.words_per_text,
         "tokens_per_text": whole.tokens_per_text,
-        "vocabulary": round(own_words + own_pairs + buckets),
+        "frequent_words": _grown(half.frequent_words, whole.frequent_words, factor),
+        "frequent_pairs": _grown(half.frequent_pairs, whole.frequent_pairs, factor),
         "distinct_words": _grown(half.words, whole.words, factor),
         "distinct_pairs": _grown(half.pairs, whole.pairs, factor),
         "batch_tokens": whole.batch_tokens,
@@ -171,7 +177,9 @@ class _Sampled:
 
     def __init__(self, texts: Sequence[str], section: TokenizerSection) -> None:
         split = [split_words(text) for text in texts]
-        self.words = len(set(chain.from_iterable(split)))
+        words = Counter(chain.from_iterable(split))
+        self.words = len(words)
+        self.frequent_words = sum(count >= section.min_count for count in words.values())
         own = WordVocabulary.train(texts, section.vocabulary_size, section.min_count, section.unknown_buckets)
         units, lengths = own.units([words[: section.max_length] for words in split])
         codes, text = pair_codes(units, lengths)
@@ -179,7 +187,7 @@ class _Sampled:
         frequent = np.zeros(len(pairs), bool)
         frequent[np.argsort(-counts, kind="stable")[: section.frequent_pairs]] = True
         frequent &= counts >= section.min_count
-        self.pairs, self.own_words, self.own_pairs = len(pairs), len(own.words), int(frequent.sum())
+        self.pairs, self.frequent_pairs = len(pairs), int((counts >= section.min_count).sum())
         own_pair = frequent[pair]  # of every pair in the texts
         kept = len(pair) if section.pair_buckets else int(own_pair.sum())
         self.words_per_text = len(units) / len(texts)

@@ -14,8 +14,7 @@ from fanin.classifier.label_bands import LabelBands
 from fanin.classifier.masked import MaskedLinear
 from fanin.classifier.sparse import SparseLinear
 from fanin.kernels.spec import compute_dtype, index_dtype, moment_count
-from fanin.training.assemble_classifier import lay_out_classifier
-from fanin.training.classifier_recipe import FixedFanInSection
+from fanin.training.assemble_classifier import finds_related_labels, lay_out_classifier
 from fanin.training.memory_parts import Part, part
 
 if TYPE_CHECKING:
@@ -41,10 +40,8 @@ _SCRATCH = 8 << 20  # of the kernels' blocks and of the update of cluster vector
 
 def lay_out(section: AnyClassifierSection, encoder: Encoder, labels: int) -> Classifier:
     """The recipe's classifier without memory for its weights."""
-    related = isinstance(section, FixedFanInSection) and section.related_labels
-    ordered = related and max(section.group_size, section.cluster_size) > 1  # type: ignore[union-attr]
     with torch.device("meta"):
-        return lay_out_classifier(section, encoder, labels, 0, ordered=ordered)
+        return lay_out_classifier(section, encoder, labels, 0, ordered=finds_related_labels(section))
 
 
 def weight_parts(classifier: Classifier) -> list[Part]:

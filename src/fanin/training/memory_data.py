@@ -26,6 +26,7 @@ _OF_A_ROW = 8
 _WHILE_DRAWN = 41  # bytes a training text while rows are held out
 _OF_AN_EPOCH = 24  # bytes a training text: the order of an epoch
 _AROUND_A_ROW = 1 << 16  # bytes of a file that come into memory with a row
+_NAME_AS_TEXT = 68  # bytes of a label name of four tokens: these, offsets, its label, and its place in an epoch
 _NAME_CHECK = 28  # bytes a label while names are checked
 
 
@@ -45,14 +46,22 @@ def preparation_bytes(recipe: Recipe, sizes: DataSizes) -> int:
     return int(most)
 
 
-def data_parts(recipe: Recipe, sizes: DataSizes) -> list[Part]:
-    """The data as a run reads them, rows and label names."""
+def data_parts(recipe: Recipe, sizes: DataSizes, vector: int) -> list[Part]:
+    """The data as a run reads them, rows and label names.
+
+    Args:
+        recipe: the recipe.
+        sizes: of the data.
+        vector: bytes of the vector of a text, where a frozen transformer's are kept on disk.
+    """
     rows = sizes.rows + sizes.other_rows
     steps = recipe.training.steps
     touched = math.inf if steps is None else _AROUND_A_ROW * steps * recipe.training.batch_size
     positives = rows * sizes.labels_per_text * _FLOAT
     held = part("rows", sizes.rows * (_OF_A_ROW + _OF_AN_EPOCH)) + part("label names", 5 * sizes.labels)
     held += part("label counts", _LONG * sizes.labels)
+    if recipe.training.label_texts:
+        held += part("label names as texts", _NAME_AS_TEXT * sizes.labels)
     match recipe.encoder:
         case FeaturesSection():
             values = rows * sizes.values_per_text * _LONG
@@ -64,13 +73,13 @@ def data_parts(recipe: Recipe, sizes: DataSizes) -> list[Part]:
                 *part("features on disk", min(mapped, touched), mapped=True),
             ]
         case TransformerSection(frozen=True):
-            width = _FLOAT * 1024
-            stored = rows * width + positives
+            stored = rows * vector + positives
             return [*held, *part("vectors and labels on disk", min(stored, touched), mapped=True)]
         case _:
-            tokens = rows * sizes.tokens_per_text * (2 if sizes.vocabulary <= 1 << 16 else 4)
-            own_words = min(sizes.distinct_words, recipe.tokenizer.vocabulary_size)
-            own_pairs = min(sizes.distinct_pairs, recipe.tokenizer.frequent_pairs)
+            vocabulary = sizes.vocabulary(recipe.tokenizer)
+            tokens = rows * sizes.tokens_per_text * (2 if vocabulary <= 1 << 16 else 4)
+            own_words = min(sizes.frequent_words, recipe.tokenizer.vocabulary_size)
+            own_pairs = min(sizes.frequent_pairs, recipe.tokenizer.frequent_pairs)
             stored = tokens + positives + 2 * _LONG * rows
             return [
                 *held,
@@ -91,8 +100,8 @@ def label_order_bytes(recipe: Recipe, sizes: DataSizes, features: int) -> int:
     dim = DEFAULT_DIM if tokens else features
     projected = min(BLOCK_TOKENS, sizes.rows * sizes.tokens_per_text)
     texts = projected / max(sizes.tokens_per_text, 1)
-    projecting = 3 * _FLOAT * sizes.vocabulary * dim + projected * 9 * _LONG + texts * dim * _FLOAT if tokens else 0
-    table = _FLOAT * sizes.vocabulary * dim if tokens else 0
+    table = _FLOAT * sizes.vocabulary(recipe.tokenizer) * dim if tokens else 0
+    projecting = 3 * table + projected * 9 * _LONG + texts * dim * _FLOAT if tokens else 0
     vectors = sizes.labels * dim
     summing = table + vectors + _FLOAT * min(sizes.labels * dim, SUMMED_VALUES) + projected * 4 * _LONG
     clustering = vectors + 4 * _LONG * sizes.labels + 5 * _FLOAT * min(sizes.labels, BLOCK_ROWS) * dim
@@ -104,6 +113,13 @@ def token_start_bytes(sizes: DataSizes) -> int:
     entries, positives = sizes.rows * sizes.tokens_per_text, sizes.rows * sizes.labels_per_text
     summed = min(positives * sizes.tokens_per_text, 1 << 23)
     return int(max(40 * entries, 12 * entries + 16 * positives + 50 * summed) + _LONG * sizes.labels)
+
+
+def own_text_bytes(sizes: DataSizes) -> int:
+    """The most that is there for a while when margins for texts' own words are made."""
+    entries, pairs = sizes.rows * sizes.tokens_per_text, sizes.rows * sizes.labels_per_text
+    worked_on = min(pairs * sizes.tokens_per_text, 1 << 21)
+    return int(max(40 * entries, 12 * entries + 40 * pairs + 80 * worked_on))
 
 
 def evaluation_bytes(labels: int) -> int:

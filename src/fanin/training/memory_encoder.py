@@ -34,7 +34,7 @@ def lay_out_encoder(recipe: Recipe, sizes: DataSizes) -> Encoder:
     with torch.device("meta"):
         match section:
             case BagSection():
-                encoder: Encoder = build_bag(section, sizes.vocabulary, 0)
+                encoder: Encoder = build_bag(section, sizes.vocabulary(recipe.tokenizer), 0)
             case FeaturesSection():
                 encoder = build_features(section, sizes.columns, 0, sparse=not sizes.feature_bytes)
             case TransformerSection():
@@ -94,6 +94,12 @@ def activation_bytes(encoder: Encoder, recipe: Recipe, sizes: DataSizes, rows: i
     return int(found)
 
 
+def kept_vector_bytes(encoder: Encoder) -> int:
+    """Bytes of a text's vector in the cache of a frozen transformer; 0 for other encoders."""
+    base = base_encoder(encoder)
+    return base.tail.in_features * _FLOAT if isinstance(base, TransformerEncoder) and base.frozen else 0
+
+
 def active_lexical(encoder: Encoder, sizes: DataSizes, rows: int) -> float:
     """Lexical features that some text of a batch has."""
     base = base_encoder(encoder)
@@ -123,7 +129,9 @@ def _transformer_bytes(
     config: Any = base.transformer.config
     hidden, layers = int(config.hidden_size), int(config.num_hidden_layers)
     pooled = rows * base.tail.in_features * 4 * _FLOAT
-    if not training or section.frozen:
+    if training and section.frozen:  # it reads vectors that are there already
+        return pooled
+    if not training:
         return pooled + _ENCODED_AT_A_TIME * hidden * 12 * _FLOAT
     padded = rows * min(1.3 * sizes.tokens_per_text, section.max_length)
     trained = max(layers - section.freeze_layers, 0)

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fanin.encoders.intermediate import base_encoder
+from fanin.kernels.spec import moment_count
 from fanin.model import PREDICTION_BATCH
 from fanin.training import memory_classifier, memory_data, memory_encoder
-from fanin.training.classifier_recipe import FixedFanInSection, MaskedSection
+from fanin.training.assemble_classifier import finds_related_labels
+from fanin.training.classifier_recipe import FixedFanInSection
 from fanin.training.memory_parts import Stage, part
 from fanin.training.preparation import SCORING_BATCH
 from fanin.training.rewiring_recipe import RewiringSection
@@ -74,43 +76,40 @@ def plan_memory(recipe: Recipe, sizes: DataSizes, base: int) -> MemoryPlan:
     """
     encoder = memory_encoder.lay_out_encoder(recipe, sizes)
     classifier = memory_classifier.lay_out(recipe.classifier, encoder, sizes.labels)
-    start = part("Python and libraries", base)
-    stages = [Stage("reading the data", (*start, *part("tokenising", memory_data.preparation_bytes(recipe, sizes))))]
-    held = [*start, *memory_data.data_parts(recipe, sizes), *memory_encoder.weight_parts(encoder)]
+    start, model = part("Python and libraries", base), memory_classifier.weight_parts(classifier)
+    data = memory_data.data_parts(recipe, sizes, memory_encoder.kept_vector_bytes(encoder))
+    weights = memory_encoder.weight_parts(encoder)
+    reading = memory_data.preparation_bytes(recipe, sizes) + _encoding_bytes(recipe, sizes, encoder)
+    stages = [Stage("reading the data", (*start, *part("tokenising", reading)))]
+    held = [*start, *data, *weights]
     order = _clustering_bytes(recipe, sizes, encoder)
     if order:
         stages.append(Stage("ordering labels", (*held, *part("clustering", order))))
-    model = memory_classifier.weight_parts(classifier)
-    auxiliary = _auxiliary_parts(recipe, sizes, encoder)
-    held += [*model, *auxiliary, *_remembered(recipe, sizes, encoder)]
-    building = memory_classifier.build_bytes(classifier, prior=recipe.classifier.prior_bias)
-    stages.append(Stage("making the model", (*held, *part("biases by frequency", building))))
+    held += [*model, *_auxiliary_parts(recipe, sizes, encoder), *_remembered(recipe, sizes, encoder)]
+    stages.append(Stage("making the model", (*held, *_building(recipe, sizes, classifier))))
     first = _start_bytes(recipe, sizes, encoder, classifier)
     if first:
         stages.append(Stage("starting connections", (*held, *part("texts of the labels", first))))
     stages += _loop(recipe, sizes, encoder, classifier, held)
-    loaded = [
-        *start,
-        *memory_data.data_parts(recipe, sizes),
-        *memory_encoder.weight_parts(encoder),
-        *model,
-    ]
+    loaded = [*start, *data, *weights, *model]
     stages.append(_scoring("scoring the kept model", recipe, sizes, encoder, classifier, loaded))
-    return MemoryPlan(tuple(stages), _prediction(recipe, sizes, encoder, classifier, base))
+    needed = ("Python and libraries", "tokenizer", "label names", "label counts")
+    loaded = [*(held for held in (*start, *data) if held.name in needed), *weights, *model]
+    prediction = Stage("prediction", (*loaded, *_ranking(recipe, sizes, encoder, classifier, PREDICTION_BATCH)))
+    return MemoryPlan(tuple(stages), prediction)
 
 
 def _loop(recipe: Recipe, sizes: DataSizes, encoder: Encoder, classifier: Classifier, held: list[Part]) -> list[Stage]:
     """Training steps and what comes between them."""
     B, update = recipe.training.batch_size, recipe.classifier.update
     active = memory_encoder.active_lexical(encoder, sizes, B)
-    learned = base_encoder(encoder).learned_features if active else 0
     kept = [
         *held,
         *part("classifier's update state", memory_classifier.moment_bytes(classifier, update)),
         *_auxiliary_state(recipe, sizes, encoder),
         *memory_encoder.update_parts(encoder, sizes, B),
     ]
-    width = active + (encoder.learned_features if learned else 0)
+    width = active + encoder.learned_features if active else 0
     step = [
         *part("activations", memory_encoder.activation_bytes(encoder, recipe, sizes, B, training=True)),
         *part("buffers of the classifier's step", memory_classifier.step_bytes(classifier, B, width, update)),
@@ -126,15 +125,8 @@ def _loop(recipe: Recipe, sizes: DataSizes, encoder: Encoder, classifier: Classi
 def _scoring(
     name: str, recipe: Recipe, sizes: DataSizes, encoder: Encoder, classifier: Classifier, held: list[Part]
 ) -> Stage:
-    rows = SCORING_BATCH
-    return Stage(
-        name,
-        (
-            *held,
-            *part("metrics", memory_data.evaluation_bytes(sizes.labels)),
-            *_ranking(recipe, sizes, encoder, classifier, rows),
-        ),
-    )
+    metrics = part("metrics", memory_data.evaluation_bytes(sizes.labels))
+    return Stage(name, (*held, *metrics, *_ranking(recipe, sizes, encoder, classifier, SCORING_BATCH)))
 
 
 def _ranking(recipe: Recipe, sizes: DataSizes, encoder: Encoder, classifier: Classifier, rows: int) -> list[Part]:
@@ -146,24 +138,27 @@ def _ranking(recipe: Recipe, sizes: DataSizes, encoder: Encoder, classifier: Cla
     ]
 
 
-def _prediction(recipe: Recipe, sizes: DataSizes, encoder: Encoder, classifier: Classifier, base: int) -> Stage:
-    tokenizer = [held for held in memory_data.data_parts(recipe, sizes) if held.name in ("tokenizer", "label names")]
-    parts = [
-        *part("Python and libraries", base),
-        *tokenizer,
-        *part("label counts", _LONG * sizes.labels),
-        *memory_encoder.weight_parts(encoder),
-        *memory_classifier.weight_parts(classifier),
-        *_ranking(recipe, sizes, encoder, classifier, PREDICTION_BATCH),
-    ]
-    return Stage("prediction", tuple(parts))
+def _encoding_bytes(recipe: Recipe, sizes: DataSizes, encoder: Encoder) -> int:
+    """A frozen transformer at work on the texts, when the data are made ready."""
+    if not memory_encoder.kept_vector_bytes(encoder):
+        return 0
+    weights = sum(held.bytes for held in memory_encoder.weight_parts(encoder))
+    return weights + memory_encoder.activation_bytes(encoder, recipe, sizes, SCORING_BATCH, training=False)
+
+
+def _building(recipe: Recipe, sizes: DataSizes, classifier: Classifier) -> list[Part]:
+    """What is there for a while when the classifier and its loss are made."""
+    section = recipe.classifier
+    biases = memory_classifier.build_bytes(classifier, prior=section.prior_bias)
+    margins = 0
+    if isinstance(section, FixedFanInSection) and section.own_text_margin and section.start == "tokens":
+        margins = memory_data.own_text_bytes(sizes)
+    name = "margins of the pairs" if margins > biases else "biases by frequency"
+    return part(name, max(biases, margins))
 
 
 def _clustering_bytes(recipe: Recipe, sizes: DataSizes, encoder: Encoder) -> int:
-    section = recipe.classifier
-    related = isinstance(section, FixedFanInSection) and section.related_labels
-    wanted = related and max(section.group_size, section.cluster_size) > 1  # type: ignore[union-attr]
-    if not wanted and recipe.auxiliary is None:
+    if not finds_related_labels(recipe.classifier) and recipe.auxiliary is None:
         return 0
     return memory_data.label_order_bytes(recipe, sizes, base_encoder(encoder).out_features)
 
@@ -185,7 +180,7 @@ def _auxiliary_state(recipe: Recipe, sizes: DataSizes, encoder: Encoder) -> list
     K, section = _auxiliary_clusters(recipe, sizes), recipe.auxiliary
     if section is None:
         return []
-    count = 2 if section.update.kind == "adamw" else int(section.update.momentum > 0)
+    count = moment_count(section.update.at(1.0))
     return part("auxiliary objective's update state", count * K * encoder.learned_features * _FLOAT)
 
 
@@ -204,14 +199,14 @@ def _remembered(recipe: Recipe, sizes: DataSizes, encoder: Encoder) -> list[Part
             found += part("rewiring's batches", _FLOAT * inputs * B * rewiring.history.batches)
     if section.tail != "none":
         found += part("weights or margins by frequency", _FLOAT * sizes.labels)
-    if isinstance(section, FixedFanInSection) and section.own_text_margin:
-        found += part("margins of the pairs", _FLOAT * sizes.rows * sizes.labels_per_text)
+    if isinstance(section, FixedFanInSection) and section.own_text_margin and section.start == "tokens":
+        found += part("margins of all pairs", _FLOAT * sizes.rows * sizes.labels_per_text)
     return found
 
 
 def _start_bytes(recipe: Recipe, sizes: DataSizes, encoder: Encoder, classifier: Classifier) -> int:
     section = recipe.classifier
-    if isinstance(section, MaskedSection) or not isinstance(section, FixedFanInSection):
+    if not isinstance(section, FixedFanInSection):
         return 0
     if section.start == "tokens":
         return memory_data.token_start_bytes(sizes)
