@@ -34,7 +34,7 @@ def test_directions_of_sums(positives, seed, data):
     x = np.random.default_rng(seed).normal(size=(len(positives), 3)).astype(np.float32)
     rows = np.array(data.draw(st.lists(st.integers(0, len(x) - 1), unique=True)), np.int64)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(features_module, "_SUMMED_VALUES", 7)  # two labels of three features
+        patch.setattr(features_module, "SUMMED_VALUES", 7)  # two labels of three features
         patch.setattr(features_module, "_BLOCK_ROWS", 3)
         found = label_features(lambda some: x[some], 3, *csr(positives), 7, rows=rows)
     assert found.dtype == np.int8
@@ -48,7 +48,7 @@ def test_one_piece_or_many_is_the_same(monkeypatch):
     whole = label_features(lambda some: x[some], 16, *csr(positives), 50)
     np.testing.assert_allclose(whole, pifa(x, positives, 50), atol=0.51)
     asked = []
-    monkeypatch.setattr(features_module, "_SUMMED_VALUES", 16 * 10)
+    monkeypatch.setattr(features_module, "SUMMED_VALUES", 16 * 10)
     again = label_features(lambda some: asked.append(len(some)) or x[some], 16, *csr(positives), 50)
     np.testing.assert_array_equal(again, whole)
     assert len(asked) == 5

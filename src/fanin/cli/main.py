@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from fanin import __version__
-from fanin.cli import bench, compare, data, doctor, evaluate, inspection, predict, recipes, results, resume, train
+from fanin.cli import bench, compare, data, doctor, evaluate, inspection, plan, predict, recipes, results, resume, train
 from fanin.cli.output import literal, note, write_line
-from fanin.errors import FaninError
+from fanin.errors import FaninError, MemoryPlanError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,6 +44,7 @@ app = typer.Typer(
 )
 app.command("train")(train.train)
 app.command("resume")(resume.resume)
+app.command("plan")(plan.plan)
 app.command("evaluate")(evaluate.evaluate)
 app.command("predict")(predict.predict)
 app.command("inspect")(inspection.inspect_model)
@@ -98,7 +99,7 @@ def run(arguments: Sequence[str]) -> int:
         note("interrupted")
         return 130
     except FaninError as error:
-        return _refuse(str(error))
+        return _refuse(*(str(error).split("\n") if isinstance(error, MemoryPlanError) else [str(error)]))
     except OSError as error:
         return _explain(error)
     except Exception:
@@ -120,8 +121,10 @@ def _run(arguments: list[str]) -> int:
     return 0
 
 
-def _refuse(message: str) -> int:
+def _refuse(message: str, *more: str) -> int:
     note(f"error: {message}")
+    for line in more:
+        note(line)
     return 2
 
 

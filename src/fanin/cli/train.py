@@ -35,6 +35,7 @@ def train(
     """
     from fanin.cli.progress import make_display
     from fanin.data.formats import open_dataset
+    from fanin.training.memory_check import check_memory
     from fanin.training.preparation import prepare
     from fanin.training.recipe_files import load_recipe
     from fanin.training.run_folder import RunFolder
@@ -43,6 +44,7 @@ def train(
 
     chosen = load_recipe(recipe, settings or [])
     dataset = open_dataset(data)
+    check_memory(chosen, dataset)
     display = make_display(quiet=quiet)
     with RunFolder.create(out, chosen, data, score_test=not no_test) as run, StopSignals() as stop:
         begun = False

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from fanin.data.feature_rows import DenseFeatures, FeatureSizes
 from fanin.data.label_rows import join_label_rows
 from fanin.errors import DataError
 from fanin.labels.vocabulary import LabelVocabulary
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from fanin.data.feature_rows import DenseFeatures, SparseFeatures
+    from fanin.data.feature_rows import SparseFeatures
     from fanin.data.label_rows import LabelRows
 
 SPLITS = ("train", "dev", "test")
@@ -50,6 +51,17 @@ class Dataset(ABC):
             DataError: there is no such split, the data set holds no texts, or a file is unreadable or malformed (found
                 as the stream gets there).
         """
+
+    def feature_sizes(self, split: str) -> FeatureSizes:
+        """How large the features of a split are, by the head of their file.
+
+        Raises:
+            DataError: as :meth:`features`.
+        """
+        features = self.features(split)
+        if isinstance(features, DenseFeatures):
+            return FeatureSizes(features.columns, features.values.dtype.itemsize, 0.0)
+        return FeatureSizes(features.columns, 0, len(features.indices) / max(len(features), 1))
 
     def features(self, split: str) -> DenseFeatures | SparseFeatures:
         """The features of the texts of a split, dense ones memory-mapped.

@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from fanin.data.batches import gather_rows
-from fanin.data.mapping import will_need
+from fanin.mapped_arrays import will_need
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+
+class FeatureSizes(NamedTuple):
+    """How large features are.
+
+    Attributes:
+        columns: D0, the number of features.
+        feature_bytes: bytes of a value of dense features; 0 where they are sparse.
+        values_per_text: mean number of sparse features of a text, of the first texts; 0 where they are dense.
+    """
+
+    columns: int
+    feature_bytes: int
+    values_per_text: float
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,11 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from fanin.data.dataset import SPLITS, Dataset
-from fanin.data.feature_rows import DenseFeatures, SparseFeatures
+from fanin.data.feature_rows import DenseFeatures, FeatureSizes, SparseFeatures
 from fanin.data.features import open_features
 from fanin.data.label_rows import label_row_blocks, read_header, read_pairs, row_mismatch
 from fanin.data.lines import count_lines, read_lines
-from fanin.data.sparse_features import read_sparse_features
+from fanin.data.sparse_features import read_sparse_features, sparse_feature_sizes
 from fanin.errors import DataError
 
 if TYPE_CHECKING:
@@ -87,6 +87,13 @@ class RawTextDataset(Dataset):
                 "row i of one must belong to row i of the other"
             )
         return features
+
+    def feature_sizes(self, split: str) -> FeatureSizes:
+        """Of sparse features only the first rows are read; see :meth:`Dataset.feature_sizes`."""
+        path = self._feature_files.get(split)
+        if path is None or path.suffix == ".npy":
+            return super().feature_sizes(split)
+        return sparse_feature_sizes(path)
 
     def excluded(self, split: str) -> LabelRows | None:
         """The pairs of ``filter_labels_<split>.txt``, or None without that file."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fanin.data.feature_rows import SparseFeatures
+from fanin.data.feature_rows import FeatureSizes, SparseFeatures
 from fanin.data.label_rows import MAX_COLUMNS, LabelRows, blocks_after_header, make_label_rows, row_mismatch
 from fanin.data.lines import read_blocks
 from fanin.data.tokens import describe_token, scan
@@ -40,6 +41,20 @@ def read_sparse_features(path: Path) -> SparseFeatures:
     for first_line, block in blocks_after_header(path):
         collected.add(first_line, block)
     return collected.finish()
+
+
+def sparse_feature_sizes(path: Path) -> FeatureSizes:
+    """How large the features in a file are, by its header and its first rows.
+
+    Raises:
+        DataError: as :func:`read_sparse_features`.
+    """
+    _, columns, _ = _read_header(path)
+    values = lines = 0
+    for first_line, block in islice(blocks_after_header(path), 1):
+        values += len(scan(path, first_line, block, columns, signed=True, name="feature").number)
+        lines += block.count(b"\n")
+    return FeatureSizes(columns, 0, values / max(lines, 1))
 
 
 def read_bag_of_words(path: Path) -> tuple[SparseFeatures, LabelRows]:

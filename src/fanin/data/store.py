@@ -11,9 +11,9 @@ import numpy as np
 
 from fanin.data.batches import gather_rows
 from fanin.data.label_rows import LabelRows
-from fanin.data.mapping import map_array, will_need
 from fanin.errors import DataError
 from fanin.labels.vocabulary import LabelVocabulary
+from fanin.mapped_arrays import map_array, will_need
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -8,6 +8,7 @@ import numpy as np
 
 from fanin.data.store import TokenizedSplit
 from fanin.errors import DataError
+from fanin.mapped_arrays import forget
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -53,6 +54,7 @@ def text_keys(split: TokenizedSplit) -> NDArray[np.uint64]:
         sums = np.concatenate([[np.uint64(0)], np.cumsum(mixed, dtype=np.uint64)])
         ends = indptr - indptr[0]
         keys[start : start + _BLOCK_ROWS] = _scrambled(sums[ends[1:]] - sums[ends[:-1]])
+        forget(split.tokens)
     return keys
 
 

@@ -50,32 +50,24 @@ def load_pretrained(name: str, max_length: int) -> Pretrained:
         ConfigError: transformers is not installed; the model cannot be had, has no safetensors weights, is no encoder
             of texts, or reads no texts that long.
     """
-    library = _library()
-    local = Path(name).is_dir()
-    if local and not any(Path(name).glob(_WEIGHTS)):
-        pickled = " (its .bin weights are pickles, which are never read; convert them)" if _pickles(name) else ""
-        raise ConfigError(f"encoder.model: the folder {name!r} holds no .safetensors weights{pickled}")
-    try:
-        with _quiet(library):
-            config = library.AutoConfig.from_pretrained(name, local_files_only=local, **_SAFE)
-            _check_config(config)
-            tokenizer = library.AutoTokenizer.from_pretrained(name, local_files_only=local, **_SAFE)
-            transformer, missing = _weights(library, name, local_only=local)
-    except ConfigError as error:
-        raise ConfigError(f"encoder.model {name!r}: {error}") from error
-    except Exception as error:  # what the library raises for files that are missing or damaged is of many kinds
-        raise ConfigError(
-            f"encoder.model: {name!r} cannot be loaded ({first_complaint(error)}); give a folder with config.json, "
-            "model.safetensors and the tokenizer's files, or the name of a model on the Hugging Face hub"
-        ) from error
+    with _pretrained(name) as (library, config, tokenizer, local):
+        transformer, missing = _weights(library, name, local_only=local)
     if missing:
         raise ConfigError(
             f"encoder.model {name!r}: its files hold no weights for {missing[0]}; they are of another model"
         )
-    if not getattr(tokenizer, "is_fast", False):
-        raise ConfigError(f"encoder.model {name!r}: its tokenizer has no tokenizer.json, which is needed")
-    _check_length(max_length, config, tokenizer)
-    return Pretrained(transformer, TransformerTokenizer(tokenizer, max_length))
+    return Pretrained(transformer, _checked_tokenizer(name, max_length, config, tokenizer))
+
+
+def lay_out_pretrained(name: str, max_length: int) -> Pretrained:
+    """A pretrained transformer with its tokenizer, but without memory for its weights, which are not read.
+
+    Raises:
+        ConfigError: as :func:`load_pretrained`.
+    """
+    with _pretrained(name) as (library, config, tokenizer, _), torch.device("meta"):
+        transformer = without_pooler(library.AutoModel.from_config(config, **_SAFE).eval())
+    return Pretrained(transformer, _checked_tokenizer(name, max_length, config, tokenizer))
 
 
 def save_transformer(encoder: TransformerEncoder, folder: Path) -> None:
@@ -161,6 +153,36 @@ def _quiet(library: Any) -> Iterator[None]:
         logging.set_verbosity(verbosity)
         if bars:
             logging.enable_progress_bar()
+
+
+@contextlib.contextmanager
+def _pretrained(name: str) -> Iterator[tuple[Any, Any, Any, bool]]:
+    """The library, a model's configuration, its tokenizer, and whether it is a folder; errors become ours."""
+    library = _library()
+    local = Path(name).is_dir()
+    if local and not any(Path(name).glob(_WEIGHTS)):
+        pickled = " (its .bin weights are pickles, which are never read; convert them)" if _pickles(name) else ""
+        raise ConfigError(f"encoder.model: the folder {name!r} holds no .safetensors weights{pickled}")
+    try:
+        with _quiet(library):
+            config = library.AutoConfig.from_pretrained(name, local_files_only=local, **_SAFE)
+            _check_config(config)
+            tokenizer = library.AutoTokenizer.from_pretrained(name, local_files_only=local, **_SAFE)
+            yield library, config, tokenizer, local
+    except ConfigError as error:
+        raise ConfigError(f"encoder.model {name!r}: {error}") from error
+    except Exception as error:  # what the library raises for files that are missing or damaged is of many kinds
+        raise ConfigError(
+            f"encoder.model: {name!r} cannot be loaded ({first_complaint(error)}); give a folder with config.json, "
+            "model.safetensors and the tokenizer's files, or the name of a model on the Hugging Face hub"
+        ) from error
+
+
+def _checked_tokenizer(name: str, max_length: int, config: Any, tokenizer: Any) -> TransformerTokenizer:
+    if not getattr(tokenizer, "is_fast", False):
+        raise ConfigError(f"encoder.model {name!r}: its tokenizer has no tokenizer.json, which is needed")
+    _check_length(max_length, config, tokenizer)
+    return TransformerTokenizer(tokenizer, max_length)
 
 
 def _weights(library: Any, source: str | Path, *, local_only: bool) -> tuple[nn.Module, list[str]]:

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _BLOCK_ROWS = 16_384
-_SUMMED_VALUES = 1 << 26  # of the labels summed at a time: 256 MB of float32
+SUMMED_VALUES = 1 << 25
+"""Of the labels summed at a time: 128 MB of float32."""
+
 _LARGEST = 127
 
 
@@ -63,7 +65,7 @@ def label_features(
     """
     rows = np.arange(len(indptr) - 1) if rows is None else rows
     result = np.zeros((n_labels, dim), np.int8)
-    at_a_time = max(1, _SUMMED_VALUES // dim)
+    at_a_time = max(1, SUMMED_VALUES // dim)
     for first in range(0, n_labels, at_a_time):
         sums = np.zeros((min(at_a_time, n_labels - first), dim), np.float32)
         for start in range(0, len(rows), _BLOCK_ROWS):

@@ -9,6 +9,7 @@ import torch
 from torch.nn.functional import embedding_bag
 
 from fanin.errors import ConfigError
+from fanin.mapped_arrays import forget
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,7 +18,9 @@ if TYPE_CHECKING:
 
 DEFAULT_DIM = 256
 
-_BLOCK_TOKENS = 1 << 20  # tokens worked on at a time
+BLOCK_TOKENS = 1 << 18
+"""Tokens worked on at a time."""
+
 _GRAM_ROWS = 8192
 _DAMPING = 0.5  # of the strong directions; 0 leaves them, 1 makes all equally strong
 _NO_DIRECTION = 1e-10  # share of the strongest direction's energy below which there is only rounding
@@ -67,6 +70,7 @@ class TextProjection:
         for part in row_blocks(offsets, rows):
             _, token, _ = _distinct(*gather(tokens, offsets, part))
             frequency += np.bincount(token, minlength=vocabulary_size)
+            forget(tokens)
         self.dim = dim
         self._idf = np.log((len(rows) + 1) / (frequency + 0.5)).astype(np.float32)
         self._table = torch.from_numpy(np.random.default_rng(seed).standard_normal((vocabulary_size, dim), np.float32))
@@ -92,6 +96,7 @@ class TextProjection:
             row, token, weight = self._weights(tokens, offsets, part)
             result[done : done + len(part)] = self._project(row, token, weight, len(part)).numpy()
             done += len(part)
+            forget(tokens)
         return result
 
     def _weights(
@@ -117,6 +122,7 @@ class TextProjection:
         result = torch.zeros_like(self._table)
         for part in row_blocks(offsets, rows):
             row, token, weight = self._weights(tokens, offsets, part)
+            forget(tokens)
             if not len(token):
                 continue
             x = self._project(row, token, weight, len(part))  # (n, dim)
@@ -170,7 +176,7 @@ def gather(
 def row_blocks(offsets: NDArray[np.int64], rows: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
     """The rows in order, in blocks of a bounded number of values (one row at least)."""
     ends = np.cumsum(offsets[rows + 1] - offsets[rows])
-    block = np.maximum(ends - 1, 0) // _BLOCK_TOKENS
+    block = np.maximum(ends - 1, 0) // BLOCK_TOKENS
     for part in np.split(np.arange(len(rows)), np.flatnonzero(np.diff(block)) + 1):
         yield rows[part]
 

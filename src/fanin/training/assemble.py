@@ -52,7 +52,7 @@ def _build_encoder(section: AnyEncoderSection, data: PreparedData, seed: int) ->
     match section:
         case BagSection():
             assert data.tokenizer is not None
-            encoder = _build_bag(section, data.tokenizer.vocabulary_size, seed)
+            encoder = build_bag(section, data.tokenizer.vocabulary_size, seed)
             if section.rarity_weights:
                 encoder.weigh_by_rarity(torch.from_numpy(data.token_counts()), len(data.store.split("train")))
             return encoder
@@ -62,7 +62,7 @@ def _build_encoder(section: AnyEncoderSection, data: PreparedData, seed: int) ->
             return build_transformer(section, load_pretrained(section.model, section.max_length), seed)
         case FeaturesSection():
             assert isinstance(data.store, FeatureStore)
-            return _build_features(section, data.store, seed)
+            return build_features(section, data.store.columns, seed, sparse=data.store.sparse)
 
 
 def build_transformer(section: TransformerSection, pretrained: Pretrained, seed: int) -> TransformerEncoder:
@@ -88,24 +88,33 @@ def build_transformer(section: TransformerSection, pretrained: Pretrained, seed:
     )
 
 
-def _build_features(section: FeaturesSection, store: FeatureStore, seed: int) -> Encoder:
-    with enough_memory(f"an encoder of {store.columns:,} features", "encoder.out_features"):
-        if not store.sparse:
+def build_features(section: FeaturesSection, columns: int, seed: int, *, sparse: bool) -> Encoder:
+    """The recipe's encoder of so many features, dense or sparse ones.
+
+    Raises:
+        MemoryPlanError: there is too little memory for it.
+        ConfigError: sparse features have no projection.
+    """
+    with enough_memory(f"an encoder of {columns:,} features", "encoder.out_features"):
+        if not sparse:
             return FeatureEncoder(
-                store.columns,
+                columns,
                 section.out_features,
                 layer_norm=section.layer_norm,
                 dropout=section.dropout,
                 seed=seed,
             )
         if section.out_features is None:
-            raise ConfigError(
-                f"encoder.out_features is null; {store.columns:,} sparse features need a projection: set it"
-            )
-        return SparseFeatureEncoder(store.columns, section.out_features, dropout=section.dropout, seed=seed)
+            raise ConfigError(f"encoder.out_features is null; {columns:,} sparse features need a projection: set it")
+        return SparseFeatureEncoder(columns, section.out_features, dropout=section.dropout, seed=seed)
 
 
-def _build_bag(section: BagSection, vocabulary_size: int, seed: int) -> BagEncoder:
+def build_bag(section: BagSection, vocabulary_size: int, seed: int) -> BagEncoder:
+    """The recipe's encoder of tokens.
+
+    Raises:
+        MemoryPlanError: there is too little memory for it.
+    """
     settings = "encoder.embedding_dim, encoder.out_features, encoder.block_width or the tokenizer's sizes"
     with enough_memory(f"an encoder of {vocabulary_size:,} tokens", settings):
         return BagEncoder(

@@ -77,13 +77,20 @@ def build_label_order(
         return None
     sizes_by_frequency = [band.labels for band in fan_in_bands(section, data.store.n_labels, encoder.learned_features)]
     bands = frequency_bands(data.train_counts(), sizes_by_frequency)
-    sizes = [size for size in (section.group_size, section.cluster_size) if size > 1]
-    if not section.related_labels or not sizes:
+    if not finds_related_labels(section):
         return torch.from_numpy(np.concatenate(bands)) if len(bands) > 1 else None
     display.say("clustering labels")
     dense = [bands.pop(0)] if isinstance(section, HeadTailSection) else []
+    sizes = [size for size in (section.group_size, section.cluster_size) if size > 1]
     related = related_order(data, encoder, min(sizes), seed, bands)
     return torch.cat([*map(torch.from_numpy, dense), related])
+
+
+def finds_related_labels(section: AnyClassifierSection) -> bool:
+    """Whether the classifier has groups or clusters of related labels."""
+    if not isinstance(section, FixedFanInSection) or not section.related_labels:
+        return False
+    return max(section.group_size, section.cluster_size) > 1
 
 
 def fan_in_bands(section: FixedFanInSection, labels: int, inputs: int) -> list[FanInBand]:
@@ -137,18 +144,41 @@ def build_classifier(
         ConfigError: the kind cannot serve so many labels.
     """
     L = len(train_counts)
-    with enough_memory(f"a classifier of {L:,} labels", _smaller(section)):
-        classifier = _build(section, encoder, L, seed, order)
+    classifier = lay_out_classifier(section, encoder, L, seed, ordered=order is not None)
+    if order is not None:
+        assert isinstance(classifier, SparseLinear | BandedLinear | HeadTailLinear)
+        assert classifier.order is not None
+        classifier.order.assign(order)
     if section.prior_bias:
         classifier.set_bias(torch.from_numpy(_prior(section.loss, train_counts, train_points)))
     return classifier
 
 
-def _build(section: AnyClassifierSection, encoder: Encoder, L: int, seed: int, order: Tensor | None) -> Classifier:
+def lay_out_classifier(
+    section: AnyClassifierSection, encoder: Encoder, L: int, seed: int, *, ordered: bool
+) -> Classifier:
+    """The recipe's output layer as it is before it is told the order and the frequencies of its labels.
+
+    Args:
+        section: its settings.
+        encoder: gives its inputs.
+        L: number of labels.
+        seed: of weights and index sets.
+        ordered: whether it keeps an order of its labels.
+
+    Raises:
+        MemoryPlanError: there is too little memory for it.
+        ConfigError: the kind cannot serve so many labels.
+    """
+    with enough_memory(f"a classifier of {L:,} labels", _smaller(section)):
+        return _lay_out(section, encoder, L, seed, ordered=ordered)
+
+
+def _lay_out(section: AnyClassifierSection, encoder: Encoder, L: int, seed: int, *, ordered: bool) -> Classifier:
     D, scale = encoder.out_features, section.initial_scale
     match section:
         case FixedFanInSection():
-            return _build_fixed_fan_in(section, encoder, L, seed, order)
+            return _lay_out_fixed_fan_in(section, encoder, L, seed, ordered=ordered)
         case BottleneckSection():
             return BottleneckLinear(D, L, section.width, seed=seed, initial_scale=scale)
         case MaskedSection():
@@ -159,8 +189,8 @@ def _build(section: AnyClassifierSection, encoder: Encoder, L: int, seed: int, o
             return AutogradDenseLinear(D, L, seed=seed, initial_scale=scale)
 
 
-def _build_fixed_fan_in(
-    section: FixedFanInSection, encoder: Encoder, L: int, seed: int, order: Tensor | None
+def _lay_out_fixed_fan_in(
+    section: FixedFanInSection, encoder: Encoder, L: int, seed: int, *, ordered: bool
 ) -> Classifier:
     D, learned = encoder.out_features, encoder.learned_features
     shared: dict[str, Any] = {
@@ -173,17 +203,11 @@ def _build_fixed_fan_in(
         "dtype": _DTYPES[section.weights],
     }
     bands = fan_in_bands(section, L, learned)
-    layer: SparseLinear | BandedLinear | HeadTailLinear
     if isinstance(section, HeadTailSection):
-        layer = HeadTailLinear(D, L, section.fan_in, head_labels=bands[0].labels, head_inputs=learned, **shared)
-    elif len(bands) > 1:
-        layer = BandedLinear(D, L, bands, **shared)
-    else:
-        layer = SparseLinear(D, L, section.fan_in, ordered=order is not None, **shared)
-    if layer.order is not None:
-        assert order is not None, "bands are cut from an order"
-        layer.order.assign(order)
-    return layer
+        return HeadTailLinear(D, L, section.fan_in, head_labels=bands[0].labels, head_inputs=learned, **shared)
+    if len(bands) > 1:
+        return BandedLinear(D, L, bands, **shared)
+    return SparseLinear(D, L, section.fan_in, ordered=ordered, **shared)
 
 
 def _smaller(section: AnyClassifierSection) -> str:

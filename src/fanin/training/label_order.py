@@ -11,6 +11,7 @@ from fanin.data.store import TokenizedSplit
 from fanin.labels.clustering import balanced_clusters, grouped_labels
 from fanin.labels.features import label_features
 from fanin.labels.text_vectors import TextProjection
+from fanin.mapped_arrays import forget
 from fanin.model import encode
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ def _features(data: PreparedData, encoder: Encoder, seed: int) -> NDArray[np.int
         return _encoded_features(data, split, encoder)
     tokens, offsets = split.tokens, split.tokens_indptr
     size = int(tokens.max(initial=0)) + 1
+    forget(tokens)
     projection = TextProjection(tokens, offsets, vocabulary_size=size, rows=rows, seed=seed)
 
     def vectors(some: NDArray[np.int64]) -> NDArray[np.float32]:

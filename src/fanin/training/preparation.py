@@ -20,6 +20,7 @@ from fanin.data.validation import draw_validation, row_keys
 from fanin.encoders.tokenization import TOKENIZER_FILE, TOKENIZER_VERSION, Tokenizer
 from fanin.errors import CheckpointError, ConfigError, DataError
 from fanin.folders import replacing_folder
+from fanin.mapped_arrays import forget
 from fanin.model import check_features
 from fanin.training.assemble import build_transformer
 from fanin.training.label_texts import label_texts
@@ -103,6 +104,7 @@ class PreparedData:
         counts = np.zeros(self.tokenizer.vocabulary_size, dtype=np.int64)
         for start in range(0, len(tokens), _COUNT_BLOCK):
             counts += np.bincount(tokens[start : start + _COUNT_BLOCK], minlength=len(counts))
+            forget(tokens)
         return counts
 
     def train_counts(self) -> NDArray[np.int64]:
@@ -112,6 +114,7 @@ class PreparedData:
         for start in range(0, len(rows), _COUNT_ROWS):
             labels, _ = gather_rows(split.labels, split.labels_indptr, rows[start : start + _COUNT_ROWS])
             np.add.at(counts, labels, 1)
+        forget(split.labels)
         return counts
 
 

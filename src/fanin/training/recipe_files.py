@@ -45,12 +45,23 @@ def load_recipe(name_or_path: str | Path = "default", settings: Iterable[str] = 
     >>> load_recipe("default", ["classifier.fan_in=16"]).classifier.fan_in
     16
     """
-    values = _read(name_or_path)
-    changes: dict[str, Any] = {}
-    for setting in settings:
-        changes = _joined(changes, _parse_setting(setting))
-    values = _merged(values, changes, Recipe())
-    return recipe_from_values(values, str(name_or_path))
+    return recipe_from_values(_with_settings(_read(name_or_path), settings), str(name_or_path))
+
+
+def changed_recipe(recipe: Recipe, settings: Iterable[str]) -> Recipe:
+    """A recipe with some settings changed.
+
+    Args:
+        recipe: the recipe, which stays as it is.
+        settings: as of :func:`load_recipe`.
+
+    Raises:
+        ConfigError: a setting is unknown or invalid, or does not fit the others.
+
+    >>> changed_recipe(load_recipe("default"), ["training.epochs=1"]).training.epochs
+    1
+    """
+    return recipe_from_values(_with_settings(recipe.model_dump(mode="json"), settings), "with changes")
 
 
 def recipe_from_values(values: Mapping[str, Any], source: str) -> Recipe:
@@ -76,6 +87,13 @@ def recipe_text(recipe: Recipe) -> str:
 
 def _folder() -> Any:
     return resources.files("fanin.training") / "recipes"
+
+
+def _with_settings(values: Mapping[str, Any], settings: Iterable[str]) -> dict[str, Any]:
+    changes: dict[str, Any] = {}
+    for setting in settings:
+        changes = _joined(changes, _parse_setting(setting))
+    return _merged(values, changes, Recipe())
 
 
 def _read(name_or_path: str | Path) -> dict[str, Any]:

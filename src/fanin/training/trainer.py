@@ -119,6 +119,12 @@ class Trainer:
         while self._position.epoch <= self._epochs:
             self._train_epoch()
             self._end_epoch()
+        with self._stop.deferred():
+            # What was trained goes before the kept model comes: there may be no memory for both.
+            if self._saved != self._position:
+                self._save()
+            self._sound = False
+            del self._parts
         model, metrics = final_scores(self._run, self._recipe, self._data, self._position, self._display)
         with self._stop.deferred():
             self._run.log.write("end", **metrics)

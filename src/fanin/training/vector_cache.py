@@ -13,8 +13,8 @@ import torch
 
 from fanin.data.content import cache_folder, make_key
 from fanin.data.feature_rows import DenseFeatures, FeatureSplit
-from fanin.data.mapping import map_array
 from fanin.errors import ConfigError
+from fanin.mapped_arrays import map_array
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -51,6 +51,17 @@ def will_need(array: NDArray[Any], starts: NDArray[np.int64], stops: NDArray[np.
             mapped.madvise(mmap.MADV_WILLNEED, start, size)
 
 
+def forget(array: NDArray[Any]) -> None:
+    """Give back the memory that what was read of a mapped array takes; of any other array do nothing.
+
+    After a pass over all of it little is needed again soon, and that comes back from the system's own memory of files.
+    """
+    found = _mapping(array)
+    if found is not None and hasattr(mmap, "MADV_DONTNEED"):
+        with contextlib.suppress(OSError):  # an advice, nothing more
+            found[0].madvise(mmap.MADV_DONTNEED)
+
+
 def _mapping(array: NDArray[Any]) -> tuple[mmap.mmap, int] | None:
     """The mapping that an array views, and at which byte of it the array begins."""
     owner: Any = array

@@ -1,6 +1,7 @@
 """Mapped arrays: their values, and that exactly the rows asked for are read ahead."""
 
 import mmap
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,8 +10,8 @@ from fanin.data.batches import Batches
 from fanin.data.extended_split import ExtendedSplit
 from fanin.data.feature_rows import DenseFeatures, FeatureSplit
 from fanin.data.features import open_features
-from fanin.data.mapping import _mapping, map_array, will_need
 from fanin.data.store import TokenizedSplit
+from fanin.mapped_arrays import _mapping, forget, map_array, will_need
 
 PAGE = mmap.PAGESIZE
 
@@ -38,7 +39,7 @@ def advised(monkeypatch):
         found = _mapping(array)
         return None if found is None else (Recorded(found[0]), found[1])
 
-    monkeypatch.setattr("fanin.data.mapping._mapping", recorded)
+    monkeypatch.setattr("fanin.mapped_arrays._mapping", recorded)
     return calls
 
 
@@ -102,3 +103,27 @@ def test_both_parts_of_an_extended_split_are_read_ahead(monkeypatch):
     monkeypatch.setattr(TokenizedSplit, "read_ahead", lambda self, rows: asked.append(rows.tolist()))
     ExtendedSplit(one, one).read_ahead(np.array([4, 0, 2, 5]))
     assert asked == [[0, 2], [1, 2]]
+
+
+def test_what_is_forgotten_is_still_there(tmp_path):
+    values = np.arange(3 * PAGE, dtype=np.int32)
+    array = mapped(tmp_path, values)
+    assert int(array.sum()) == values.sum()
+    forget(array[5:])
+    forget(values)  # not mapped: stays as it is
+    assert array.tolist() == values.tolist()
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps").is_file(), reason="the system does not tell what is in memory")
+def test_what_is_forgotten_takes_no_memory(tmp_path):
+    array = mapped(tmp_path, np.zeros(1 << 20, np.uint8), "large.bin")
+
+    def resident():
+        lines = iter(Path("/proc/self/smaps").read_text().splitlines())
+        assert any(line.endswith("large.bin") for line in lines)
+        return next(int(line.split()[1]) for line in lines if line.startswith("Rss:"))
+
+    assert int(array.sum()) == 0
+    assert resident() == 1024
+    forget(array)
+    assert resident() == 0

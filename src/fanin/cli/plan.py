@@ -1,0 +1,94 @@
+"""``fanin plan``."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from fanin.cli.options import Json
+from fanin.cli.output import mebibytes, write_json, write_table
+from fanin.errors import ConfigError
+
+if TYPE_CHECKING:
+    from fanin.training.data_sizes import DataSizes
+    from fanin.training.memory_plan import MemoryPlan
+    from fanin.training.recipe import Recipe
+
+_AMOUNT = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]i?)?B?", re.IGNORECASE)
+
+
+def plan(
+    data: Annotated[
+        Path | None, typer.Argument(metavar="DATA", help="A data set, as for 'fanin train'; or give --labels.")
+    ] = None,
+    labels: Annotated[int | None, typer.Option("--labels", min=1, metavar="N", help="Plan for so many labels.")] = None,
+    rows: Annotated[
+        int | None,
+        typer.Option("--rows", min=1, metavar="M", help="With --labels: texts.", show_default="one a label"),
+    ] = None,
+    recipe: Annotated[
+        str, typer.Option("--recipe", metavar="NAME|FILE", help="A recipe of 'fanin recipes', or a YAML file.")
+    ] = "default",
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change a setting, such as classifier.fan_in=64. Repeatable."),
+    ] = None,
+    budget: Annotated[
+        str | None,
+        typer.Option("--budget", metavar="SIZE", help="Refuse a plan above this, such as 4GiB, and say what helps."),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Say how much memory a training run takes, part by part, before anything is allocated.
+
+    Sizes of texts come from the data set's headers and its first 4,000 texts; with --labels short texts are assumed.
+    """
+    from fanin.training.memory_base import base_bytes
+    from fanin.training.memory_check import over_budget
+    from fanin.training.memory_plan import plan_memory
+    from fanin.training.recipe_files import load_recipe
+
+    limit = None if budget is None else _bytes(budget)
+    chosen = load_recipe(recipe, settings or [])
+    sizes, base = _sizes(data, labels, rows, chosen), base_bytes()
+    found = plan_memory(chosen, sizes, base)
+    if json:
+        write_json({"recipe": recipe, "labels": sizes.labels, "rows": sizes.rows, **found.as_dict()})
+    else:
+        _write_tables(found)
+    if limit is not None and found.needed > limit:
+        raise over_budget(chosen, sizes, base, found.needed, limit, "the budget")
+
+
+def _sizes(data: Path | None, labels: int | None, rows: int | None, recipe: Recipe) -> DataSizes:
+    from fanin.data.formats import open_dataset
+    from fanin.training.data_sizes import assumed_sizes, sampled_sizes
+
+    if (data is None) == (labels is None):
+        raise ConfigError("give a data set or --labels N, one of the two")
+    if data is not None and rows is not None:
+        raise ConfigError("--rows goes with --labels; the data set has its own number of texts")
+    if labels is not None:
+        return assumed_sizes(labels, rows, recipe)
+    assert data is not None
+    return sampled_sizes(open_dataset(data), recipe)
+
+
+def _bytes(amount: str) -> int:
+    """The bytes of an amount such as 4GiB or 500 MB."""
+    match = _AMOUNT.fullmatch(amount.strip())
+    if match is None:
+        raise ConfigError(f"--budget {amount!r}: give a size such as 4GiB, 800MiB or 6GB")
+    unit = (match[2] or "").upper()
+    power = " KMGT".index(unit[0]) if unit else 0
+    return int(float(match[1]) * (1024 if unit.endswith("I") else 1000) ** power)
+
+
+def _write_tables(found: MemoryPlan) -> None:
+    for title, stage in ((f"training, most while {found.peak.name}", found.peak), ("prediction", found.prediction)):
+        rows = [(part.name + (" (mapped)" if part.mapped else ""), mebibytes(part.bytes)) for part in stage.parts]
+        write_table([title, "memory"], rows, [("in all", mebibytes(stage.bytes))])
+    write_table(["stage of the training", "memory"], [(stage.name, mebibytes(stage.bytes)) for stage in found.training])

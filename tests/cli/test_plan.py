@@ -1,0 +1,59 @@
+"""``fanin plan``, and ``fanin train`` where there is too little memory."""
+
+import json
+
+import pytest
+
+
+def test_a_plan_of_a_data_set(drinks, invoke):
+    outcome = invoke("plan", drinks, "--recipe", "plain", "--json")
+    assert (outcome.code, outcome.err) == (0, "")
+    plan = json.loads(outcome.out)
+    assert (plan["labels"], plan["rows"], plan["recipe"]) == (4, 48, "plain")
+    assert plan["peak_bytes"] == max(stage["bytes"] for stage in plan["training"])
+    assert plan["prediction"]["bytes"] == sum(part["bytes"] for part in plan["prediction"]["parts"])
+    table = invoke("plan", drinks, "--recipe", "plain")
+    assert table.code == 0
+    for line in ("classifier weights", "embedding table", "Python and libraries", "in all", "reading the data"):
+        assert line in table.out
+
+
+def test_a_plan_by_numbers_and_a_budget(invoke):
+    numbers = ("plan", "--labels", "3000000", "--rows", "1000000", "--recipe", "plain")
+    assert invoke(*numbers, "--budget", "64GiB").code == 0
+    outcome = invoke(*numbers, "--budget", "2GiB")
+    assert outcome.code == 2
+    first, *ways = outcome.err.splitlines()
+    assert first.startswith("error: training needs about ")
+    assert "2.0 GiB are the budget. Any of these brings it under that:" in first
+    assert ways[0].startswith("  1. ")
+    assert any("classifier.fan_in=20 instead of 40: " in way for way in ways)
+    assert "classifier weights" in outcome.out  # the plan itself is shown all the same
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "give a data set or --labels N"),
+        (("--labels", "5", "--budget", "much"), "give a size such as 4GiB"),
+        (("--labels", "5", "--recipe", "no such"), "there is no recipe"),
+        (("--labels", "5", "--set", "encoder={kind: features}", "--recipe", "plain"), "give the data set"),
+    ],
+)
+def test_what_cannot_be_planned(arguments, message, invoke):
+    outcome = invoke("plan", *arguments)
+    assert outcome.code == 2
+    assert message in outcome.err
+
+
+def test_rows_of_a_data_set_are_its_own(drinks, invoke):
+    assert "--rows goes with --labels" in invoke("plan", drinks, "--rows", "5").err
+
+
+def test_training_that_does_not_fit_is_refused_and_leaves_nothing(drinks, tiny, tmp_path, invoke, monkeypatch):
+    monkeypatch.setattr("fanin.training.memory_check.available_bytes", lambda: 100 << 20)
+    outcome = invoke("train", drinks, "--recipe", "plain", "--out", tmp_path / "run", *tiny, "--quiet")
+    assert (outcome.code, outcome.out) == (2, "")
+    assert outcome.err.startswith("error: training needs about ")
+    assert "100 MiB are free, counting limits of containers" in outcome.err
+    assert not (tmp_path / "run").exists()

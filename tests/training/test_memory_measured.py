@@ -1,0 +1,107 @@
+"""Memory plans against the peaks of real runs, each in a process of its own."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import fanin
+from fanin.data.synthetic import SyntheticTexts, write_synthetic
+
+pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="other systems count memory otherwise")
+
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(fanin.__file__).parent.parent), "OMP_NUM_THREADS": "1"}
+FEW_STEPS = ("training.steps=3", "training.validation_rows=300")
+LARGE_MODEL = {
+    "sparse": ("plain", "training.batch_size=64"),
+    "related": ("plain", "classifier.cluster_size=32", "classifier.update={kind: sgd}", "training.batch_size=256"),
+    "dense": ("dense", "training.batch_size=64"),
+}
+MATRIX = {
+    **LARGE_MODEL,
+    "default": ("default",),
+    "rare-labels": ("rare-labels",),
+    "head-tail": ("head-tail",),
+    "groups": ("plain", "classifier.group_size=32", "classifier.update={kind: sgd}"),
+    "bands": ("plain", "classifier.fan_in_by_frequency=[{share: 0.05, fan_in: 128}]"),
+    "bottleneck": ("bottleneck",),
+    "masked": ("masked",),
+    "autograd": ("dense", "classifier.kind=dense_autograd", "training.batch_size=64"),
+    "remedies": ("plain", "intermediate.width=8192", "auxiliary={labels_per_cluster: 32}"),
+    "centroids": ("plain", "classifier.start=centroids"),
+    "separating": ("plain", "classifier.rewiring.grow=separating", "classifier.rewiring.interval=2"),
+    "gradient": ("plain", "classifier.rewiring.grow=gradient", "classifier.rewiring.interval=2"),
+    "label texts": ("plain", "training.label_texts=true"),
+}
+MOST_DENSE_LABELS = 200_000
+
+
+def command(name, data, settings, tmp_path, *options):
+    recipe, *changes = settings
+    arguments = [sys.executable, "-m", "fanin", name, str(data), "--recipe", recipe, "--json", *options]
+    arguments += [part for setting in (*FEW_STEPS, *changes) for part in ("--set", setting)]
+    environment = ENVIRONMENT | {"FANIN_CACHE": str(tmp_path / "cache")}
+    return json.loads(subprocess.run(arguments, env=environment, check=True, stdout=subprocess.PIPE).stdout)
+
+
+def check(data, settings, tmp_path):
+    plan = command("plan", data, settings, tmp_path)
+    metrics = command("train", data, settings, tmp_path, "--out", str(tmp_path / "run"), "--quiet", "--no-test")
+    measured, planned = metrics["peak_bytes"], plan["peak_bytes"]
+    stages = {stage["stage"]: stage["bytes"] >> 20 for stage in plan["training"]}
+    assert abs(planned / measured - 1) < 0.15, f"{planned >> 20} MiB planned, {measured >> 20} measured; {stages}"
+    return plan
+
+
+@pytest.fixture(scope="session")
+def many_labels(tmp_path_factory):
+    """``many_labels(L)``: few texts and many labels, so that it is the model that is large."""
+    made = {}
+
+    def get(labels, rows=3000):
+        if labels not in made:
+            made[labels] = tmp_path_factory.mktemp("labels") / "data"
+            write_synthetic(made[labels], SyntheticTexts(labels), rows, 5)
+        return made[labels]
+
+    return get
+
+
+@pytest.mark.parametrize("name", LARGE_MODEL)
+def test_the_peak_of_a_large_model(name, many_labels, tmp_path):
+    plan = check(many_labels(60_000), LARGE_MODEL[name], tmp_path)
+    own = plan["peak_bytes"] - plan["training"][0]["parts"][0]["bytes"]
+    assert own > (60 << 20)  # or this would be a test of how large Python is
+
+
+@pytest.mark.long
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("labels", [10_000, 100_000, 1_000_000])
+@pytest.mark.parametrize("name", MATRIX)
+def test_the_matrix(name, labels, many_labels, tmp_path):
+    if MATRIX[name][0] in ("dense", "masked") and labels > MOST_DENSE_LABELS:
+        pytest.skip("weights of several gigabytes")
+    check(many_labels(labels, max(20_000, labels // 4)), MATRIX[name], tmp_path)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("form", ["dense", "sparse"])
+def test_features(form, tmp_path):
+    L, D, N = 50_000, 2000, 20_000
+    random = np.random.default_rng(0)
+    for split, rows in (("trn", N), ("tst", 10)):
+        labels = "".join(f"{label}:1\n" for label in random.integers(0, L, rows))
+        (tmp_path / f"{split}_X_Y.txt").write_text(f"{rows} {L}\n{labels}")
+        if form == "dense":
+            np.save(tmp_path / f"{split}_X.npy", random.standard_normal((rows, D), np.float32))
+        else:
+            chosen = random.integers(0, D, (rows, 40))
+            lines = "".join(" ".join(f"{column}:1" for column in row) + "\n" for row in chosen)
+            (tmp_path / f"{split}_X_Xf.txt").write_text(f"{rows} {D}\n{lines}")
+    (tmp_path / "Y.txt").write_text("".join(f"label {i}\n" for i in range(L)))
+    check(tmp_path, ("plain", "encoder={kind: features, out_features: 512}"), tmp_path)
