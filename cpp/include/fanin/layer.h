@@ -28,6 +28,11 @@ struct Layer {
   std::int64_t dense_inputs;  // those behind are mostly zero: skipped where a tile has none, dx of no use
 };
 
+// Where weight number `at` of a layer lies.
+inline void* weight_place(const Layer& layer, std::int64_t at) {
+  return static_cast<char*>(layer.weight) + at * bytes_of(layer.storage);
+}
+
 // What clusters of consecutive labels add to the logits of their labels; label l is in cluster l / cluster_size.
 struct SharedScores {
   const float* scores;        // [K, B], K = ceil(L / cluster_size); null where nothing is shared
