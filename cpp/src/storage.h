@@ -67,6 +67,11 @@ struct Float8 {
   }
 };
 
+// Where weight number `at` of a layer lies.
+FANIN_LOCAL void* weight_place(const Layer& layer, std::int64_t at) {
+  return static_cast<char*>(layer.weight) + at * bytes_of(layer.storage);
+}
+
 template <class Format>
 FANIN_LOCAL void widen_as(const void* in, std::int64_t n, float* out) {
   const auto* __restrict codes = static_cast<const typename Format::Code*>(in);

@@ -250,6 +250,9 @@ def test_every_kind_is_differentiable_by_x(make):
         twin, same = _widened(make, layer), torch.ones(2, D, requires_grad=True)
         twin(same).sum().backward()
         torch.testing.assert_close(x.grad, same.grad)
+        logits = layer(x.detach().bfloat16())
+        assert logits.dtype is BF16
+        torch.testing.assert_close(logits, twin(same).bfloat16())
 
 
 def test_gradients_of_float8_weights_are_refused_not_rounded():

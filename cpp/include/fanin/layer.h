@@ -9,7 +9,8 @@ namespace fanin {
 // What weights are stored as; everything is computed in float. The codes are in src/storage.h.
 enum class Storage : int { fp32 = 0, bf16 = 1, fp8 = 2 };
 
-constexpr std::int64_t bytes_of(Storage storage) {
+// Static: code of every instruction set includes this, and the linker must not choose among copies.
+static inline constexpr std::int64_t bytes_of(Storage storage) {
   return storage == Storage::fp32 ? 4 : storage == Storage::bf16 ? 2 : 1;
 }
 
@@ -27,11 +28,6 @@ struct Layer {
   std::int64_t sets;       // S
   std::int64_t dense_inputs;  // those behind are mostly zero: skipped where a tile has none, dx of no use
 };
-
-// Where weight number `at` of a layer lies.
-inline void* weight_place(const Layer& layer, std::int64_t at) {
-  return static_cast<char*>(layer.weight) + at * bytes_of(layer.storage);
-}
 
 // What clusters of consecutive labels add to the logits of their labels; label l is in cluster l / cluster_size.
 struct SharedScores {
