@@ -33,7 +33,7 @@ def _codes(weight):
     return weight.view(torch.uint16 if weight.dtype is BF16 else torch.uint8)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def float32_backend(backend):
     """Backends that compute in float32 with weights in few bits."""
     if backend.name == "triton":
@@ -96,8 +96,9 @@ def test_a_step_is_that_of_float32_and_then_rounds(
 
 @FORMATS
 @given(st.data())
-def test_a_step_of_any_shape_with_all_that_it_can_have(backend, make_layer, make_positives, dtype, data):
+def test_a_step_of_any_shape_with_all_that_it_can_have(float32_backend, make_layer, make_positives, dtype, data):
     """Shared scores, weights and margins of positives, inputs that are mostly zero: as with float32."""
+    backend = float32_backend
     L, D, B = (data.draw(st.integers(1, n), label) for n, label in ((200, "L"), (40, "D"), (90, "B")))
     F, G = data.draw(st.integers(1, D), "F"), data.draw(st.integers(1, 20), "G")
     dense, size = data.draw(st.integers(1, D), "dense inputs"), data.draw(st.integers(1, L + 1), "cluster size")
@@ -126,12 +127,12 @@ def test_a_step_of_any_shape_with_all_that_it_can_have(backend, make_layer, make
 
 @FORMATS
 @pytest.mark.parametrize("G", [1, 16])
-def test_the_error_is_far_below_that_of_arithmetic_in_bfloat16(backend, make_layer, columns_of, dtype, G):
+def test_the_error_is_far_below_that_of_arithmetic_in_bfloat16(float32_backend, make_layer, columns_of, dtype, G):
     """What plain torch makes of the same weights in bfloat16, the format of its matrix products in few bits."""
     layer, twin = _stored(make_layer(301, 96, 32, G, bias=False), dtype)
     x, grad = random_input(64, 96), random_input(64, 301, seed=2)
     dense = densify(twin, columns_of(layer))
-    own = backend.forward(layer, x), backend.grad_input(layer, grad)
+    own = float32_backend.forward(layer, x), float32_backend.grad_input(layer, grad)
     plain = x.bfloat16() @ dense.bfloat16().T, grad.bfloat16() @ dense.bfloat16()
     truth = x.double() @ dense.T, grad.double() @ dense
     for mine, theirs, exact in zip(own, plain, truth, strict=True):
