@@ -214,6 +214,14 @@ void draw_index(const AnyMatrix& index, std::int64_t inputs, std::uint64_t seed,
   fanin::draw_index(sets, fan_in, inputs, seed, wide, index.data(), threads);
 }
 
+void widen_into(const AnyVector& codes, const Vector& out, int threads) {
+  require(size(codes, 0) == size(out, 0), "as many codes as places");
+  const fanin::Storage storage = storage_of(codes);
+  require(storage != fanin::Storage::fp32, "uint16 or uint8 codes are widened");
+  const nb::gil_scoped_release release;
+  fanin::widen_into(codes.data(), size(codes, 0), storage, out.data(), threads);
+}
+
 void round_into(const Vector& values, std::uint64_t key, std::int64_t first, const AnyVector& out, int threads) {
   require(size(values, 0) == size(out, 0), "as many values as places");
   const fanin::Storage storage = storage_of(out);
@@ -260,6 +268,7 @@ NB_MODULE(_cpu, module) {
              "indptr"_a.noconvert().none(), "indices"_a.noconvert().none(), "scores"_a.noconvert(),
              "labels"_a.noconvert(), "threads"_a);
   module.def("draw_index", &draw_index, "index"_a.noconvert(), "in_features"_a, "seed"_a, "threads"_a);
+  module.def("widen_into", &widen_into, "codes"_a.noconvert(), "out"_a.noconvert(), "threads"_a);
   module.def("round_into", &round_into, "values"_a.noconvert(), "key"_a, "first_element"_a, "out"_a.noconvert(),
              "threads"_a);
   module.def("rewire", &rewire, "layer"_a, "weight_moments"_a, "limit"_a, "threshold"_a, "seed"_a,

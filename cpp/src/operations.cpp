@@ -56,10 +56,25 @@ double train_step(const Layer& layer, const Moments& moments, const float* x, st
   return static_cast<double>(scale) * total;
 }
 
+namespace {
+
+// Fewer values than this are converted by one thread: starting another takes longer.
+int converting_threads(std::int64_t n, int threads) { return n < (std::int64_t{1} << 16) ? 1 : threads; }
+
+}  // namespace
+
+void widen_into(const void* codes, std::int64_t n, Storage storage, float* out, int threads) {
+  const int parts = converting_threads(n, threads);
+  run_parts(parts, [&](int part) {
+    const Share range = share(n, part, parts);
+    kernels().widen(storage, static_cast<const std::uint8_t*>(codes) + range.first * bytes_of(storage),
+                    range.end - range.first, out + range.first);
+  });
+}
+
 void round_into(const float* values, std::int64_t n, Storage storage, std::uint64_t key, std::int64_t first, void* out,
                 int threads) {
-  constexpr std::int64_t kAlone = std::int64_t{1} << 16;  // starting another thread takes longer
-  const int parts = n < kAlone ? 1 : threads;
+  const int parts = converting_threads(n, threads);
   run_parts(parts, [&](int part) {
     const Share range = share(n, part, parts);
     kernels().round(storage, values + range.first, key, first + range.first, range.end - range.first,

@@ -67,19 +67,24 @@ struct Float8 {
   }
 };
 
+// Where weight number `at` of a layer lies.
+FANIN_LOCAL void* weight_place(const Layer& layer, std::int64_t at) {
+  return static_cast<char*>(layer.weight) + at * bytes_of(layer.storage);
+}
+
 template <class Format>
-FANIN_LOCAL void widen_as(const void* stored, std::int64_t first, std::int64_t n, float* out) {
-  const auto* __restrict codes = static_cast<const typename Format::Code*>(stored) + first;
+FANIN_LOCAL void widen_as(const void* in, std::int64_t n, float* out) {
+  const auto* __restrict codes = static_cast<const typename Format::Code*>(in);
   float* __restrict values = out;
   for (std::int64_t i = 0; i < n; ++i) values[i] = Format::widen(codes[i]);
 }
 
-// The weights [first, first + n) as floats.
-FANIN_LOCAL void widen_weights(Storage storage, const void* stored, std::int64_t first, std::int64_t n, float* out) {
+// The floats that n codes stand for.
+FANIN_LOCAL void widen_codes(Storage storage, const void* codes, std::int64_t n, float* out) {
   if (storage == Storage::bf16) {
-    widen_as<Bfloat16>(stored, first, n, out);
+    widen_as<Bfloat16>(codes, n, out);
   } else {
-    widen_as<Float8>(stored, first, n, out);
+    widen_as<Float8>(codes, n, out);
   }
 }
 

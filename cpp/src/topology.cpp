@@ -96,9 +96,9 @@ class Rewirer {
 
   // The weights of a label, [F].
   const float* weights_of(std::int64_t label) {
-    const std::int64_t F = layer_.fan_in;
-    if (layer_.storage == Storage::fp32) return static_cast<const float*>(layer_.weight) + label * F;
-    widen_weights(layer_.storage, layer_.weight, label * F, F, widened_.data());
+    const void* stored = weight_place(layer_, label * layer_.fan_in);
+    if (layer_.storage == Storage::fp32) return static_cast<const float*>(stored);
+    widen_codes(layer_.storage, stored, layer_.fan_in, widened_.data());
     return widened_.data();
   }
 
@@ -112,8 +112,7 @@ class Rewirer {
       const std::int64_t slot = slots_[i].number;
       index[slot] = value;
       for (std::int64_t label = first_label; label < first_label + labels; ++label) {
-        const std::int64_t bytes = bytes_of(layer_.storage);
-        std::memset(static_cast<char*>(layer_.weight) + (label * F + slot) * bytes, 0, static_cast<std::size_t>(bytes));
+        std::memset(weight_place(layer_, label * F + slot), 0, static_cast<std::size_t>(bytes_of(layer_.storage)));
         for (float* moment : moments_.weight) {
           if (moment != nullptr) moment[label * F + slot] = 0.0f;
         }

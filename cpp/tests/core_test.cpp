@@ -204,7 +204,8 @@ void test_rewiring(const Shape& shape, std::int64_t inputs_to_draw) {
   }
 }
 
-// Values of every size go to a neighbour in the format; the numbers of the elements pass 2^32 on the way.
+// Values of every size go to a neighbour in the format, and come back from there as what they went to; the numbers of
+// the elements pass 2^32 on the way.
 void test_rounding(fanin::Storage storage, int threads) {
   constexpr std::int64_t n = 70'001;
   std::vector<float> values;
@@ -217,9 +218,12 @@ void test_rounding(fanin::Storage storage, int threads) {
   std::vector<std::uint8_t> codes(static_cast<std::size_t>(n * fanin::bytes_of(storage)));
   fanin::round_into(values.data(), n, storage, 0x123456789ABCDEFu, (std::int64_t{1} << 32) - 35'000, codes.data(),
                     threads);
+  std::vector<float> widened(values.size());
+  fanin::widen_into(codes.data(), n, storage, widened.data(), threads);
   std::int64_t moved = 0;
   for (std::size_t i = 0; i < values.size(); ++i) {
     const float rounded = oracle::decoded(storage, codes.data(), i);
+    check(widened[i] == rounded || (std::isnan(widened[i]) && std::isnan(rounded)), "widened as decoded");
     if (i == 5 || i == 6) {
       const float largest = storage == fanin::Storage::bf16 ? 3.3895314e38f : 448.0f;
       check(i == 5 ? std::isnan(rounded) : rounded <= largest, "what is not finite, and saturation");

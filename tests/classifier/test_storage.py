@@ -10,6 +10,8 @@ from fanin.classifier.banded import BandedLinear
 from fanin.classifier.bottleneck import BottleneckLinear
 from fanin.classifier.dense import DenseLinear
 from fanin.classifier.dense_autograd import AutogradDenseLinear
+from fanin.classifier.growth_gradient import GradientScores
+from fanin.classifier.growth_separating import SeparatingScores
 from fanin.classifier.head_tail import HeadTailLinear
 from fanin.classifier.masked import MaskedLinear
 from fanin.classifier.pruning import Pruning
@@ -248,6 +250,9 @@ def test_every_kind_is_differentiable_by_x(make):
         twin, same = _widened(make, layer), torch.ones(2, D, requires_grad=True)
         twin(same).sum().backward()
         torch.testing.assert_close(x.grad, same.grad)
+        logits = layer(x.detach().bfloat16())
+        assert logits.dtype is BF16
+        torch.testing.assert_close(logits, twin(same).bfloat16())
 
 
 def test_gradients_of_float8_weights_are_refused_not_rounded():
@@ -331,3 +336,42 @@ def test_rewiring_by_blocks_is_that_of_float32(make_positives, dtype, scope, G):
     assert torch.equal(layer.weight.float(), twin.weight)
     for name, state in twin.optimizer_state().items():
         assert torch.equal(layer.optimizer_state()[name], state)
+
+
+@FORMATS
+@pytest.mark.parametrize("mode", ["gradient", "separating"])
+def test_growth_reads_weights_in_fewer_bits(make_positives, dtype, mode):
+    """The measures see the logits of the stored weights and vectors: they choose as for float32 ones."""
+    layers = []
+    for stored in (dtype, torch.float32):
+        layer = SparseLinear(D, L, 5, 3, cluster_size=8, dtype=stored)
+        vectors = torch.randn(layer.clusters.weight.shape, generator=torch.Generator().manual_seed(0)).to(dtype)
+        layer.clusters.weight.data.copy_(vectors)
+        if layers:
+            layer.weight.data.copy_(layers[0].weight)
+        layers.append(layer)
+    choices = []
+    for layer in layers:
+        if mode == "gradient":
+            measure = GradientScores([layer], Loss.BCE, inputs=D)
+        else:
+            measure = SeparatingScores([layer], inputs=D, rows=4 * B)
+        for seed in range(3):
+            x, positives = _batch(make_positives, seed)
+            measure.observe(x, positives, 2 - seed)
+        choices.append(measure.scores(0, torch.arange(len(layer.index))))
+    assert choices[0].dtype == torch.float32
+    torch.testing.assert_close(choices[0], choices[1], rtol=1e-5, atol=1e-6)
+
+
+@FORMATS
+def test_what_autograd_computes_is_what_the_step_computes(make, make_positives, dtype):
+    layer, (x, positives) = make(dtype=dtype), _batch(make_positives)
+    logits = layer(x.requires_grad_())
+    target = torch.zeros(B, L)
+    target[torch.repeat_interleave(torch.arange(B), positives.indptr.diff()), positives.indices] = 1
+    loss = nn.functional.binary_cross_entropy_with_logits(logits, target, reduction="sum") / B
+    loss.backward()
+    value, dx = layer.train_step(x.detach(), positives, Loss.BCE, SGD(0.1))
+    assert value == pytest.approx(loss.item(), rel=1e-5)
+    torch.testing.assert_close(dx, x.grad, rtol=1e-4, atol=1e-6)

@@ -5,13 +5,15 @@ from dataclasses import replace
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fanin.kernels.drawing import mix_seed
 from fanin.kernels.reference import ReferenceBackend
 from fanin.kernels.rounding import round_stochastically
-from fanin.kernels.spec import SGD, AdamW, Loss, Moments, Positives, Prune
+from fanin.kernels.spec import SGD, AdamW, Loss, Moments, Positives, Prune, SharedScores
 from fanin.kernels.updates import zero_moments
-from kernel_checks import SHAPES, assert_close, densify, random_input
+from kernel_checks import SHAPES, assert_close, clone, densify, emphasised, random_input
 
 pytestmark = pytest.mark.usefixtures("poisoned_memory")
 
@@ -31,7 +33,7 @@ def _codes(weight):
     return weight.view(torch.uint16 if weight.dtype is BF16 else torch.uint8)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def float32_backend(backend):
     """Backends that compute in float32 with weights in few bits."""
     if backend.name == "triton":
@@ -93,6 +95,71 @@ def test_a_step_is_that_of_float32_and_then_rounds(
 
 
 @FORMATS
+@given(st.data())
+def test_a_step_of_any_shape_with_all_that_it_can_have(float32_backend, make_layer, make_positives, dtype, data):
+    """Shared scores, weights and margins of positives, inputs that are mostly zero: as with float32."""
+    backend = float32_backend
+    L, D, B = (data.draw(st.integers(1, n), label) for n, label in ((200, "L"), (40, "D"), (90, "B")))
+    F, G = data.draw(st.integers(1, D), "F"), data.draw(st.integers(1, 20), "G")
+    dense, size = data.draw(st.integers(1, D), "dense inputs"), data.draw(st.integers(1, L + 1), "cluster size")
+    layer, twin = (replace(one, dense_inputs=dense) for one in _stored(make_layer(L, D, F, G), dtype))
+    twin = clone(twin)
+    x = random_input(B, D)
+    x[:, dense:] *= torch.rand(B, D - dense, generator=torch.Generator().manual_seed(4)) < 0.05
+    positives = emphasised(make_positives(B, L), L)
+    shared = SharedScores(random_input(-(-L // size), B, seed=7), size)
+    results = [
+        backend.train_step(
+            one, Moments(), x, positives, loss=Loss.BCE, update=SGD(0.3), step=2, scale=1 / B, shared=shared
+        )
+        for one in (layer, twin)
+    ]
+    assert results[0].loss == pytest.approx(results[1].loss, rel=1e-6)
+    assert_close(results[0].dx, results[1].dx)
+    assert_close(results[0].shared_grad, results[1].shared_grad)
+    assert_close(layer.bias, twin.bias)
+    # Both compute the same float32 weights, in the same order of sums.
+    expected = round_stochastically(twin.weight, dtype, layer.rounding_seed, 2)
+    assert torch.equal(layer.weight.float(), expected.float())
+    found, best = backend.topk(layer, x, min(3, L), positives, shared), backend.topk(layer, x, L, positives, shared)
+    assert torch.equal(found[1], best[1][:, : min(3, L)])
+
+
+@FORMATS
+@pytest.mark.parametrize("G", [1, 16])
+def test_the_error_is_far_below_that_of_arithmetic_in_bfloat16(float32_backend, make_layer, columns_of, dtype, G):
+    """What plain torch makes of the same weights in bfloat16, the format of its matrix products in few bits."""
+    layer, twin = _stored(make_layer(301, 96, 32, G, bias=False), dtype)
+    x, grad = random_input(64, 96), random_input(64, 301, seed=2)
+    dense = densify(twin, columns_of(layer))
+    own = float32_backend.forward(layer, x), float32_backend.grad_input(layer, grad)
+    plain = x.bfloat16() @ dense.bfloat16().T, grad.bfloat16() @ dense.bfloat16()
+    truth = x.double() @ dense.T, grad.double() @ dense
+    for mine, theirs, exact in zip(own, plain, truth, strict=True):
+        assert (mine - exact).abs().max() <= 0.001 * (theirs.double() - exact).abs().max()
+
+
+@FORMATS
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+@pytest.mark.parametrize("G", [1, 4])
+def test_what_is_not_finite_stays_so_and_where_it_belongs(backend, make_layer, make_positives, dtype, G, bad):
+    layer, _ = _stored(make_layer(40, 24, 5, G), dtype)
+    layer.weight[11, 2] = math.nan
+    x, column = random_input(19, 24), int(layer.index[0, 0])
+    assert backend.forward(layer, x)[:, 11].isnan().all()
+    x[2, column] = bad
+    backend.train_step(
+        layer, Moments(), x, make_positives(19, 40), loss=Loss.BCE, update=SGD(0.1), step=1, scale=1 / 19
+    )
+    reads = (layer.index.long() == column).any(1).repeat_interleave(G)[:40]
+    reads[11] = True
+    finite = layer.weight.float().isfinite()
+    assert finite[~reads].all()
+    assert not finite[11].any()
+    assert not finite[0, 0]
+
+
+@FORMATS
 @pytest.mark.parametrize("first", [0, 2**32 - 70_000])
 def test_round_into_is_bit_for_bit_the_described_one(backend, dtype, first):
     generator = torch.Generator().manual_seed(2)
@@ -102,6 +169,16 @@ def test_round_into_is_bit_for_bit_the_described_one(backend, dtype, first):
     out = torch.zeros(300, 533, dtype=dtype)
     backend.round_into(values, out, 12, 34, first)
     assert torch.equal(_codes(out), _codes(round_stochastically(values, dtype, 12, 34, first)))
+
+
+@FORMATS
+def test_every_number_is_widened_exactly(backend, dtype):
+    codes = torch.arange(2 ** (8 * dtype.itemsize), dtype=torch.int32)
+    stored = codes.to(torch.uint16 if dtype is BF16 else torch.uint8).view(dtype).repeat(3)
+    out = torch.empty(len(stored))
+    backend.widen_into(stored, out)
+    assert torch.equal(out.nan_to_num(nan=7e38), stored.float().nan_to_num(nan=7e38))
+    assert torch.equal(out.signbit()[~out.isnan()], stored.float().signbit()[~out.isnan()])
 
 
 @FORMATS

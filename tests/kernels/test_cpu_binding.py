@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from fanin.errors import BackendError
+from fanin.kernels.rounding import round_stochastically
 from fanin.kernels.spec import SGD, AdamW, Loss, Moments, Positives, Prune, SharedScores, SparseWeights
 
 L, D, F, B = 12, 9, 3, 4
@@ -62,7 +63,11 @@ def test_input_of_the_wrong_kind(core, layer, x, message):
     ("change", "message"),
     [
         ({"weight": torch.zeros(L, F, dtype=torch.float64)}, "weights as contiguous float32"),
+        ({"weight": torch.zeros(L, F, dtype=torch.float16)}, "weights as contiguous float32"),
+        ({"weight": torch.zeros(L, F, dtype=torch.uint16)}, "weights as contiguous float32"),
         ({"weight": torch.zeros(F, L).T}, "non-contiguous"),
+        ({"weight": torch.zeros(F, L, dtype=torch.bfloat16).T}, "contiguous bfloat16 on the CPU, not non-contiguous"),
+        ({"weight": torch.zeros(L, F, dtype=torch.bfloat16), "bias": torch.zeros(L).bfloat16()}, "bias as contiguous"),
         ({"index": torch.zeros(L, F, dtype=torch.int32)}, "index as contiguous uint16"),
         ({"index": torch.zeros(L, F + 1, dtype=torch.uint16)}, "index has to be"),
         ({"index": torch.zeros(L - 1, F, dtype=torch.uint16)}, "index has to be"),
@@ -152,6 +157,28 @@ def test_parameters_that_require_gradients_are_served(core, layer):
     assert not dx.requires_grad
 
 
+@pytest.mark.parametrize(
+    ("values", "stored", "message"),
+    [
+        (
+            torch.zeros(3),
+            torch.zeros(3),
+            r"belong to bfloat16 or float8_e4m3fn of the same shape, not to \(3,\) float32",
+        ),
+        (torch.zeros(3), torch.zeros(3).half(), "not to .* float16"),
+        (torch.zeros(3, 2), torch.zeros(6).bfloat16(), r"float32 values \(3, 2\) belong to .* not to \(6,\)"),
+        (torch.zeros(3).double(), torch.zeros(3).bfloat16(), "the values as contiguous float32"),
+        (torch.zeros(6)[::2], torch.zeros(3).bfloat16(), "the values as contiguous"),
+        (torch.zeros(3), torch.zeros(6).bfloat16()[::2], "the numbers in fewer bits as contiguous"),
+    ],
+)
+def test_values_that_do_not_fit_what_is_stored(core, values, stored, message):
+    with pytest.raises(BackendError, match=message):
+        core.round_into(values, stored, 0, 1)
+    with pytest.raises(BackendError, match=message):
+        core.widen_into(stored, values)
+
+
 @pytest.mark.parametrize("inputs", [0, -1, D + 1])
 def test_regrowth_among_inputs_that_are_not_there(core, layer, inputs):
     index = layer.index.clone()
@@ -173,6 +200,26 @@ def test_weights_beyond_2_to_31_elements(core, G):
     scores, found = core.topk(layer, torch.ones(1, 40), 3, None)
     assert found.tolist() == [wanted]
     assert scores.tolist() == [[96.0, 64.0, 32.0]]
+
+
+@pytest.mark.long
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="relies on untouched memory taking none")
+def test_stored_weights_beyond_2_to_32_elements(core):
+    labels, G = 2**27 + 64, 1024
+    weight = torch.from_numpy(np.zeros((labels, 32), dtype=np.uint8)).view(torch.float8_e4m3fn)
+    layer = SparseWeights(weight, core.draw_index(-(-labels // G), 32, 40, 1), None, G, 40, rounding_seed=5)
+    wanted = [labels - 1, 2**27, 5]
+    for score, label in zip((3.0, 2.0, 1.0), wanted, strict=True):
+        weight[label] = score
+    assert core.topk(layer, torch.ones(1, 40), 3, None)[1].tolist() == [wanted]
+    nothing = Positives(torch.zeros(2).long(), torch.zeros(0).long())
+    core.train_step(
+        layer, Moments(), torch.zeros(1, 40), nothing, loss=Loss.BCE, update=SGD(2**-6, 0, 1.0), step=3, scale=1.0
+    )
+    for score, label in zip((3.0, 2.0, 1.0), wanted, strict=True):
+        exact = torch.full((32,), score * (1 - 2**-6))
+        expected = round_stochastically(exact, torch.float8_e4m3fn, 5, 3, first=32 * label)
+        assert torch.equal(weight[label].float(), expected.float())
 
 
 @pytest.mark.parametrize("values", [torch.ones(2, dtype=torch.float64), torch.ones(3), torch.ones(2, 1)])

@@ -7,7 +7,11 @@ from pathlib import Path
 
 import pytest
 
-ARITHMETIC = "forward or gradients or train_step or error_is or easy or extreme or non_finite or nan_weight or of_any"
+FILES = ("test_backends.py", "test_backends_shared.py", "test_backends_stored.py")
+ARITHMETIC = (
+    "forward or gradients or train_step or error_is or easy or extreme or non_finite or nan_weight or of_any "
+    "or operations_read or bit_for_bit or widened or not_finite"
+)
 WIDE = "65536 or 65537 or 70001"  # what these add is indices, the same code on every instruction set
 RUN = """
 import sys, pytest
@@ -38,7 +42,7 @@ def test_arithmetic(compiled_core, name):
 
     if CpuBackend().instruction_set == name:
         pytest.skip("this process runs on it, so the rest of the suite tests it")
-    suites = [str(Path(__file__).with_name(file)) for file in ("test_backends.py", "test_backends_shared.py")]
+    suites = [str(Path(__file__).with_name(file)) for file in FILES]
     done = _suite(
         name, *suites, "-k", f"cpu-1-thread and ({ARITHMETIC}) and not ({WIDE})", "-p", "no:cacheprovider", "-x"
     )

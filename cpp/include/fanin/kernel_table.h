@@ -100,6 +100,8 @@ struct KernelTable {
   void (*grad_input)(const GradInputTask& task);
   void (*grad_weight)(const GradWeightTask& task);
   void (*topk)(const TopkTask& task);
+  // The floats that n codes stand for.
+  void (*widen)(Storage storage, const void* codes, std::int64_t n, float* out);
   // Rounds n values, the elements first, first + 1, ..., to the codes `out`.
   void (*round)(Storage storage, const float* values, std::uint64_t key, std::int64_t first, std::int64_t n, void* out);
 };

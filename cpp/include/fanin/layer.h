@@ -9,7 +9,8 @@ namespace fanin {
 // What weights are stored as; everything is computed in float. The codes are in src/storage.h.
 enum class Storage : int { fp32 = 0, bf16 = 1, fp8 = 2 };
 
-constexpr std::int64_t bytes_of(Storage storage) {
+// Static: code of every instruction set includes this, and the linker must not choose among copies.
+static inline constexpr std::int64_t bytes_of(Storage storage) {
   return storage == Storage::fp32 ? 4 : storage == Storage::bf16 ? 2 : 1;
 }
 

@@ -36,6 +36,9 @@ void topk(const Layer& layer, const float* x, std::int64_t rows, const SharedSco
 void draw_index(std::int64_t sets, std::int64_t fan_in, std::int64_t inputs, std::uint64_t seed, bool wide, void* index,
                 int threads);
 
+// The floats that n codes stand for, uint16_t codes of bfloat16 or uint8_t codes of float8.
+void widen_into(const void* codes, std::int64_t n, Storage storage, float* out, int threads);
+
 // Rounds n values stochastically to out, uint16_t codes of bfloat16 or uint8_t codes of float8. They are the elements
 // first, first + 1, ...; key is mix_seed(seed, step) of fanin/kernels/drawing.py.
 void round_into(const float* values, std::int64_t n, Storage storage, std::uint64_t key, std::int64_t first, void* out,

@@ -75,7 +75,7 @@ FANIN_DISPATCH(topk, const TopkTask&)
 #define FANIN_TEXT(name) #name
 #define FANIN_NAME(name) FANIN_TEXT(name)
 constexpr KernelTable kTable = {FANIN_NAME(FANIN_ISA), pack, unpack_sum, train, forward, grad_input,
-                                grad_weight,           topk, round};
+                                grad_weight,           topk, widen, round};
 
 }  // namespace
 }  // namespace FANIN_ISA

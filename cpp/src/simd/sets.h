@@ -48,17 +48,17 @@ struct Block {
   float* weight;  // [labels, F]
 };
 
+void widen(Storage storage, const void* codes, int64_t n, float* out) { widen_codes(storage, codes, n, out); }
+
 Block block_at(const Range& range, int64_t first_set) {
   const Layer& layer = range.layer;
   const int64_t last = first_set + range.sets_per_block;
   const int64_t end_set = last < range.end_set ? last : range.end_set;
   const int64_t first_label = first_set * layer.group, end_label = end_set * layer.group;
   const int64_t labels = (end_label < layer.labels ? end_label : layer.labels) - first_label;
-  const int64_t first = first_label * layer.fan_in;
-  if (layer.storage == Storage::fp32) {
-    return {first_set, end_set, first_label, labels, static_cast<float*>(layer.weight) + first};
-  }
-  widen_weights(layer.storage, layer.weight, first, labels * layer.fan_in, range.scratch.weight);
+  void* stored = weight_place(layer, first_label * layer.fan_in);
+  if (layer.storage == Storage::fp32) return {first_set, end_set, first_label, labels, static_cast<float*>(stored)};
+  widen(layer.storage, stored, labels * layer.fan_in, range.scratch.weight);
   return {first_set, end_set, first_label, labels, range.scratch.weight};
 }
 

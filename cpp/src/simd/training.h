@@ -110,7 +110,7 @@ void train_range(TrainTask& task) {
                 task.moments.weight, first_label, labels, F);
     if (layer.storage != Storage::fp32) {
       round(layer.storage, block.weight, task.update.rounding_key, first_label * F, labels * F,
-            static_cast<char*>(layer.weight) + first_label * F * bytes_of(layer.storage));
+            weight_place(layer, first_label * F));
     }
     if (layer.bias) {
       update_rows(task.update, 0.0f, task.scale, scratch.bias_grad, 1, layer.bias + first_label, task.moments.bias,

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from fanin.classifier.storage import moved, settle_gradient, takes_gradients
+from fanin.classifier.stored_rows import StoredRows
 from fanin.errors import ConfigError
 from fanin.kernels.spec import SharedScores, compute_dtype
 from fanin.kernels.updates import apply_update, zero_moments
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Self
 
-    from fanin.kernels.spec import Backend, Update
+    from fanin.kernels.spec import Update
 
 _CHUNK_BYTES = 1 << 23  # of the gradient that exists at a time, and of vectors in fewer bits that are widened
 
@@ -34,6 +35,7 @@ class ClusterWeights(nn.Module):
         device: where the tensors lie.
         dtype: of the vectors, which may be in fewer bits, as the layer's weights.
         rounding_seed: of the stochastic rounding of vectors in fewer bits.
+        backend: "reference" or "cpu" to force one for vectors in fewer bits.
 
     Attributes:
         weight: (K, in_features) with K = ceil(L / cluster_size); a parameter without a gradient where it is float8.
@@ -53,6 +55,7 @@ class ClusterWeights(nn.Module):
         device: torch.device | str | None = None,
         dtype: torch.dtype = torch.float32,
         rounding_seed: int = 0,
+        backend: str | None = None,
     ) -> None:
         super().__init__()
         if cluster_size < 1:
@@ -60,6 +63,7 @@ class ClusterWeights(nn.Module):
         self.cluster_size = cluster_size
         self.labels = labels
         self.rounding_seed = rounding_seed
+        self.backend = backend
         weight = torch.zeros(-(-labels // cluster_size), in_features, device=device, dtype=dtype)
         self.weight = nn.Parameter(weight, takes_gradients(dtype))
         self.moments: tuple[Tensor, ...] | None = None
@@ -73,16 +77,19 @@ class ClusterWeights(nn.Module):
     def scores(self, x: Tensor) -> SharedScores:
         """What a kernel adds to its logits, for x (B, D)."""
         scores, x = x.new_empty(len(self.weight), len(x)), self._inputs(x)
-        for part in self._parts():
-            torch.mm(self.vectors(part), x.T, out=scores[part])
+        size = self._part_size()
+        rows = self.rows(size)
+        for start in range(0, len(self.weight), size):
+            part = slice(start, start + size)
+            torch.mm(rows.read(part), x.T, out=scores[part])
         return SharedScores(scores, self.cluster_size)
 
-    def vectors(self, part: slice) -> Tensor:
-        """The vectors of some clusters as they are computed with; a copy where they are stored in fewer bits."""
-        return self.weight[part].to(compute_dtype(self.weight.dtype))
+    def rows(self, most: int) -> StoredRows:
+        """The vectors, to be read as they are computed with, at most so many at a time."""
+        return StoredRows(self.weight, most, self.rounding_seed, self.backend)
 
     @torch.no_grad()
-    def step(self, x: Tensor, shared_grad: Tensor, dx: Tensor, update: Update, step: int, backend: Backend) -> None:
+    def step(self, x: Tensor, shared_grad: Tensor, dx: Tensor, update: Update, step: int) -> None:
         """Add this part's share to ``dx``, then update the vectors; chunk by chunk of clusters.
 
         Args:
@@ -91,25 +98,23 @@ class ClusterWeights(nn.Module):
             dx: (B, D), added to in place with the vectors from before the update.
             update: the rule with its learning rate.
             step: number of this step, from 1.
-            backend: rounds vectors in fewer bits.
         """
         if self.moments is None:
             self.moments = zero_moments(update, self.weight, None).weight
         x, dx = self._inputs(x), self._inputs(dx)
-        for part in self._parts():
-            vectors = self.vectors(part)
+        size = self._part_size()
+        rows = self.rows(size)
+        for start in range(0, len(self.weight), size):
+            part = slice(start, start + size)
+            vectors = rows.read(part)
             dx.addmm_(shared_grad[part].T, vectors)
             moments = tuple(moment[part] for moment in self.moments)
             apply_update(update, vectors, shared_grad[part] @ x, moments, step)
-            if vectors.dtype != self.weight.dtype:
-                first = part.start * self.weight.shape[1]
-                backend.round_into(vectors, self.weight[part], self.rounding_seed, step, first)
+            rows.write(part, step)
 
-    def _parts(self) -> list[slice]:
-        """Ranges of clusters that are worked on at a time."""
-        K, D = self.weight.shape
-        size = max(1, _CHUNK_BYTES // (D * compute_dtype(self.weight.dtype).itemsize))
-        return [slice(start, start + size) for start in range(0, K, size)]
+    def _part_size(self) -> int:
+        """Clusters that are worked on at a time."""
+        return max(1, _CHUNK_BYTES // (self.weight.shape[1] * compute_dtype(self.weight.dtype).itemsize))
 
     def _inputs(self, x: Tensor) -> Tensor:
         return x[:, : self.weight.shape[1]]

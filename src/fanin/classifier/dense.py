@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from fanin.classifier.storage import rounding_seed_or, storage_settings
+from fanin.classifier.stored_rows import StoredRows
 from fanin.classifier.weighted import WeightedClassifier
 from fanin.kernels.active_inputs import ActiveInputs
 from fanin.kernels.losses import loss_and_gradient_inplace
@@ -97,20 +98,18 @@ class DenseLinear(WeightedClassifier):
         bounds = torch.arange(0, self.out_features + self.chunk_size, self.chunk_size, device=pairs.labels.device)
         cuts = torch.searchsorted(pairs.labels, bounds).tolist()
         block = x.new_empty(len(x) * min(self.chunk_size, self.out_features))
+        rows = self._rows()
         dx, total = torch.zeros_like(x), 0.0
         for i, start in enumerate(range(0, self.out_features, self.chunk_size)):
             inside = slice(start, min(start + self.chunk_size, self.out_features))
-            chunk = self._chunk(inside)
+            chunk = rows.read(inside)  # (C, D)
             logits = block[: len(x) * len(chunk)].view(len(x), len(chunk))
             self._logits(x, chunk, inside, out=logits)
             total += loss_and_gradient_inplace(loss, logits, pairs.at(slice(cuts[i], cuts[i + 1])), start)
             grad = logits.mul_(scale)
             dx.addmm_(grad, chunk)
             self._update_weights(chunk, inside, grad, x, update, tuple(m[inside] for m in moments.weight))
-            if chunk.dtype != self.weight.dtype:
-                self._backend().round_into(
-                    chunk, self.weight[inside], self.rounding_seed, self.steps, start * self.in_features
-                )
+            rows.write(inside, self.steps)
             if self.bias is not None:
                 state = tuple(m[inside] for m in moments.bias)
                 apply_update(update.without_decay(), self.bias[inside], grad.sum(0), state, self.steps)
@@ -121,10 +120,10 @@ class DenseLinear(WeightedClassifier):
         """The k best labels a row; see :meth:`Classifier.topk`."""
         x = self._checked_input(self._checked_active(x).dense() if isinstance(x, ActiveInputs) else x)
         exclude = None if exclude is None else self._checked_positives(exclude, len(x))
-        best = StreamingTopK(len(x), self._checked_k(k), x)
+        best, rows = StreamingTopK(len(x), self._checked_k(k), x), self._rows()
         for start in range(0, self.out_features, self.chunk_size):
             inside = slice(start, min(start + self.chunk_size, self.out_features))
-            best.add(self._logits(x, self._chunk(inside), inside), start, exclude)
+            best.add(self._logits(x, rows.read(inside), inside), start, exclude)
         return best.scores, best.labels
 
     def nbytes(self) -> dict[str, int]:
@@ -137,9 +136,8 @@ class DenseLinear(WeightedClassifier):
         settings = {"in_features": self.in_features, "out_features": self.out_features, "bias": self.bias is not None}
         return settings | storage_settings(self.weight.dtype, self.rounding_seed)
 
-    def _chunk(self, inside: slice) -> Tensor:
-        """The weights of some labels, (C, D); a copy where they are stored in fewer bits."""
-        return self.weight[inside].to(self.dtype)
+    def _rows(self) -> StoredRows:
+        return StoredRows(self.weight, self.chunk_size, self.rounding_seed)
 
     def _update_weights(
         self,

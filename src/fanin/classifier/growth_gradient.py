@@ -130,7 +130,7 @@ def _logits(layer: SparseLinear, x: Tensor | ActiveInputs, places: Tensor) -> Te
     if layer.clusters is not None:
         cluster = places // layer.clusters.cluster_size
         first, last = int(cluster[0]), int(cluster[-1])
-        vectors = layer.clusters.vectors(slice(first, last + 1))  # (k, D)
+        vectors = layer.clusters.rows(last + 1 - first).read(slice(first, last + 1))  # (k, D)
         logits += (first_inputs(x, vectors.shape[1]) @ vectors.T)[:, cluster - first]
     return logits
 

@@ -84,6 +84,8 @@ class SparseLinear(WeightedClassifier):
     torch.Size([2, 1000])
     >>> layer.nbytes()
     {'weight': 16000, 'index': 8000, 'bias': 4000}
+    >>> SparseLinear(16, 1000, fan_in=4, dtype=torch.bfloat16).nbytes()
+    {'weight': 8000, 'index': 8000, 'bias': 4000}
     """
 
     fewer_bits = True
@@ -140,6 +142,7 @@ class SparseLinear(WeightedClassifier):
                 device,
                 self.weight.dtype,
                 rounding_seed=mix_seed(self.rounding_seed, 1),
+                backend=backend,
             )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -170,7 +173,7 @@ class SparseLinear(WeightedClassifier):
             layer, moments, rows, positives, loss=loss, update=own_update, step=self.steps, scale=scale, shared=shared
         )
         if self.clusters is not None and shared_grad is not None:
-            self.clusters.step(rows, shared_grad, dx, update, self.steps, self._backend())
+            self.clusters.step(rows, shared_grad, dx, update, self.steps)
         return value, dx[:, own]
 
     def topk(self, x: Tensor | ActiveInputs, k: int, exclude: Positives | None = None) -> tuple[Tensor, Tensor]:

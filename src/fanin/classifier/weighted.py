@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from fanin.classifier.interface import Classifier
 from fanin.classifier.optimizer_state import checked_state, named_state
-from fanin.classifier.storage import in_fewer_bits, moved, settle_gradient, takes_gradients, weight_dtype
+from fanin.classifier.storage import moved, settle_gradient, takes_gradients, weight_dtype
+from fanin.classifier.stored_rows import StoredRows
 from fanin.errors import ConfigError
-from fanin.kernels import dispatch
 from fanin.kernels.spec import Moments, compute_dtype, moment_count
 from fanin.kernels.updates import zero_moments
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Self
 
-    from fanin.kernels.spec import Backend, Update
+    from fanin.kernels.spec import Update
 
 _DRAWN_VALUES = 1 << 20
 
@@ -110,9 +110,6 @@ class WeightedClassifier(Classifier):
     def _stored_dtype(self) -> torch.dtype:
         return self.weight.dtype
 
-    def _backend(self) -> Backend:
-        return dispatch.choose(self.weight.device, self.weight.dtype).backend
-
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         """Let the update's state follow the parameters to another device or dtype; only weights go into fewer bits."""
         bias, before = None if self.bias is None else self.bias.detach(), self.weight.dtype
@@ -149,14 +146,11 @@ class WeightedClassifier(Classifier):
         """
         bound = scale / fan_in**0.5
         generator = torch.Generator(self.weight.device).manual_seed(seed)
-        if in_fewer_bits(self.weight.dtype):
-            width = self.weight.shape[1]
-            rows = max(1, _DRAWN_VALUES // width)
-            for start in range(0, len(self.weight), rows):
-                part = self.weight[start : start + rows]
-                values = torch.empty_like(part, dtype=self.dtype).uniform_(-bound, bound, generator=generator)
-                self._backend().round_into(values, part, self.rounding_seed, 0, start * width)
-        else:
-            self.weight.uniform_(-bound, bound, generator=generator)
+        size = max(1, _DRAWN_VALUES // self.weight.shape[1])
+        rows = StoredRows(self.weight, size, self.rounding_seed)
+        for start in range(0, len(self.weight), size):
+            part = slice(start, start + size)
+            rows.read(part).uniform_(-bound, bound, generator=generator)
+            rows.write(part, step=0)
         if self.bias is not None:
             self.bias.uniform_(-bound, bound, generator=generator)

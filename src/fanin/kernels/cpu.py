@@ -140,16 +140,14 @@ class CpuBackend:
             raise BackendError(f"top-k: {error}") from error
         return scores, labels
 
+    def widen_into(self, stored: Tensor, out: Tensor) -> None:
+        """Float32 values of bfloat16 or float8."""
+        codes = _codes(stored, out)
+        _cpu.widen_into(codes, out.detach().view(-1), torch.get_num_threads())
+
     def round_into(self, values: Tensor, out: Tensor, seed: int, step: int, first_element: int = 0) -> None:
         """Stochastic rounding of float32 values into bfloat16 or float8."""
-        if out.dtype not in _CODES or values.shape != out.shape:
-            raise BackendError(
-                f"rounding: values {tuple(values.shape)} go into bfloat16 or float8_e4m3fn of the same shape, "
-                f"not {tuple(out.shape)} {_short(out.dtype)}"
-            )
-        _check("the values", values, torch.float32)
-        _check("the rounded values", out, out.dtype)
-        codes = out.detach().view(_CODES[out.dtype]).view(-1)
+        codes = _codes(out, values)
         _cpu.round_into(values.detach().view(-1), mix_seed(seed, step), first_element, codes, torch.get_num_threads())
 
     def draw_index(self, sets: int, fan_in: int, in_features: int, seed: int) -> Tensor:
@@ -206,6 +204,18 @@ def _layer(layer: SparseWeights) -> _cpu.Layer:
         return _cpu.Layer(weight, layer.index, bias, layer.group_size, layer.in_features, dense)
     except ValueError as error:
         raise BackendError(f"layer: {error}") from error
+
+
+def _codes(stored: Tensor, values: Tensor) -> Tensor:
+    """The codes of stored numbers, (n,), of which ``values`` are the float32 ones."""
+    if stored.dtype not in _CODES or values.shape != stored.shape:
+        raise BackendError(
+            f"float32 values {tuple(values.shape)} belong to bfloat16 or float8_e4m3fn of the same shape, "
+            f"not to {tuple(stored.shape)} {_short(stored.dtype)}"
+        )
+    _check("the values", values, torch.float32)
+    _check("the numbers in fewer bits", stored, stored.dtype)
+    return stored.detach().view(_CODES[stored.dtype]).view(-1)
 
 
 def _scores(shared: SharedScores | None, layer: SparseWeights, rows: int) -> tuple[Tensor | None, int]:

@@ -158,6 +158,10 @@ class ReferenceBackend:
             best.add(block.logits(layer, x, shared), block.start, exclude)
         return best.scores, best.labels
 
+    def widen_into(self, stored: Tensor, out: Tensor) -> None:
+        """Float32 values of bfloat16 or float8."""
+        out.copy_(stored)
+
     def round_into(self, values: Tensor, out: Tensor, seed: int, step: int, first_element: int = 0) -> None:
         """Stochastic rounding by the exact definition."""
         out.copy_(round_stochastically(values, out.dtype, seed, step, first_element))

@@ -70,7 +70,7 @@ def _mix32(value: Tensor, between: Tensor | int = 0) -> Tensor:
     return value ^ (value >> 16)
 
 
-def round_stochastically(values: Tensor, dtype: torch.dtype, seed: int, step: int, first: int | Tensor = 0) -> Tensor:
+def round_stochastically(values: Tensor, dtype: torch.dtype, seed: int, step: int, first: int = 0) -> Tensor:
     """``values`` rounded to one of the two neighbours in ``dtype``, each with the nearness of the other.
 
     The expectation is the value itself wherever the value lies between the largest numbers of ``dtype``; beyond it
@@ -82,8 +82,7 @@ def round_stochastically(values: Tensor, dtype: torch.dtype, seed: int, step: in
         dtype: torch.bfloat16 or torch.float8_e4m3fn.
         seed: of the layer, 63 bits.
         step: number of the step, from 1; 0 for the weights at the start.
-        first: number of the first value among the layer's elements; the others follow in row-major order. Or the
-            number of each value, int64 of the same shape.
+        first: number of the first value among the layer's elements; the others follow in row-major order.
 
     Returns:
         Of ``dtype`` and the same shape.
@@ -93,10 +92,8 @@ def round_stochastically(values: Tensor, dtype: torch.dtype, seed: int, step: in
     >>> rounded.unique().tolist(), round(rounded.mean().item(), 2)
     ([1.0, 1.125], 1.03)
     """
-    elements = first
-    if not isinstance(elements, torch.Tensor):
-        elements = torch.arange(elements, elements + values.numel(), device=values.device).view(values.shape)
-    bits = random_bits(seed, step, elements)
+    elements = torch.arange(first, first + values.numel(), device=values.device)
+    bits = random_bits(seed, step, elements).view(values.shape)
     raw = values.contiguous().view(torch.int32)
     magnitude = raw & 0x7FFF_FFFF
     if dtype is torch.bfloat16:

@@ -244,6 +244,9 @@ class Backend(Protocol):
         left empty hold score -inf and label -1. A logit of NaN or -inf is never chosen.
         """
 
+    def widen_into(self, stored: Tensor, out: Tensor) -> None:
+        """Write the float32 values of ``stored``, bfloat16 or float8, into ``out`` of the same shape."""
+
     def round_into(self, values: Tensor, out: Tensor, seed: int, step: int, first_element: int = 0) -> None:
         """Round ``values``, float32, stochastically into ``out``, bfloat16 or float8 of the same shape.
 
@@ -278,6 +281,10 @@ def compute_dtype(stored: torch.dtype) -> torch.dtype:
     """The dtype of x, bias, moments and all arithmetic for weights stored in a dtype.
 
     float32 for bfloat16 and float8_e4m3fn, which are formats of storage only; every other dtype is its own.
+
+    >>> import torch
+    >>> compute_dtype(torch.bfloat16), compute_dtype(torch.float64)
+    (torch.float32, torch.float64)
     """
     import torch
 

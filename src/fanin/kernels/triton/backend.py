@@ -135,16 +135,14 @@ class TritonBackend:
         with _on(x.device):
             return topk.topk(layer, x, k, exclude, shared)
 
+    def widen_into(self, stored: Tensor, out: Tensor) -> None:
+        """Float32 values of bfloat16 or float8; torch's own copy, which is exact and as fast as memory."""
+        _check_codes(stored, out)
+        out.detach().copy_(stored.detach())
+
     def round_into(self, values: Tensor, out: Tensor, seed: int, step: int, first_element: int = 0) -> None:
         """Stochastic rounding of float32 values into bfloat16 or float8."""
-        checks = ArrayChecks("triton", values.device)
-        if out.dtype not in stored_dtypes() or out.dtype is torch.float32 or values.shape != out.shape:
-            raise BackendError(
-                f"rounding: values {tuple(values.shape)} go into bfloat16 or float8_e4m3fn of the same shape, "
-                f"not {tuple(out.shape)} {str(out.dtype).removeprefix('torch.')}"
-            )
-        checks.tensor("the values", values, torch.float32)
-        checks.tensor("the rounded values", out, out.dtype)
+        _check_codes(out, values)
         with _on(values.device):
             rounding.round_into(values, out, seed, step, first_element)
 
@@ -164,6 +162,18 @@ class TritonBackend:
             raise BackendError(f"rewiring: inputs={inputs} to regrow must lie in 1..{D}")
         with _on(layer.weight.device):
             return sets_kernels.rewire(layer, moments, prune, seed & _SEED_MASK, inputs)
+
+
+def _check_codes(stored: Tensor, values: Tensor) -> None:
+    """Refuse numbers in fewer bits and float32 values that are not each other's."""
+    checks = ArrayChecks("triton", values.device)
+    if stored.dtype not in stored_dtypes() or stored.dtype is torch.float32 or values.shape != stored.shape:
+        raise BackendError(
+            f"float32 values {tuple(values.shape)} belong to bfloat16 or float8_e4m3fn of the same shape, "
+            f"not to {tuple(stored.shape)} {str(stored.dtype).removeprefix('torch.')}"
+        )
+    checks.tensor("the values", values, torch.float32)
+    checks.tensor("the numbers in fewer bits", stored, stored.dtype)
 
 
 def _checks(layer: SparseWeights, x: Tensor | None = None, shared: SharedScores | None = None) -> ArrayChecks:
