@@ -20,7 +20,8 @@ def rows_of(positives: Positives) -> Tensor:
     [0, 0, 2]
     """
     counts = positives.indptr.diff()
-    return torch.repeat_interleave(torch.arange(len(counts), device=counts.device), counts)
+    rows = torch.arange(len(counts), device=counts.device)
+    return torch.repeat_interleave(rows, counts, output_size=len(positives.indices))  # its size known, no GPU is asked
 
 
 def dense_block(

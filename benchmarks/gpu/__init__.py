@@ -1,0 +1,1 @@
+"""Measurements of the Triton backend on one GPU; see ``python -m benchmarks.gpu --help``."""
