@@ -8,6 +8,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from fanin.version import __version__
+
 if TYPE_CHECKING:
     from fanin.classifier.dense import DenseLinear
     from fanin.classifier.sparse import SparseLinear
@@ -16,8 +18,6 @@ if TYPE_CHECKING:
     from fanin.kernels.spec import SGD, AdamW, Loss, Positives
     from fanin.training.recipe import Recipe
     from fanin.training.recipe_files import load_recipe
-
-__version__ = "0.1.0"
 
 _HOMES = {
     "AdamW": "fanin.kernels.spec",
@@ -52,6 +52,7 @@ __all__ = [
     "Recipe",
     "SparseLinear",
     "TextClassifier",
+    "__version__",
     "load_recipe",
 ]
 

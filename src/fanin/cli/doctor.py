@@ -9,9 +9,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fanin import __version__
 from fanin.cli.options import Json
 from fanin.cli.output import literal, mebibytes, stored_size, write_json, write_table
+from fanin.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from fanin import __version__
 from fanin.cli import bench, compare, data, doctor, evaluate, inspection, plan, predict, recipes, results, resume, train
 from fanin.cli.output import literal, note, write_line
 from fanin.errors import FaninError, MemoryPlanError
+from fanin.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from fanin import __version__
+from fanin.version import __version__
 
 
 def describe_machine() -> str:

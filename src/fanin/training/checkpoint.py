@@ -15,11 +15,11 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError
 
-import fanin
 from fanin.errors import CheckpointError
 from fanin.folders import replacing_folder
 from fanin.tensor_files import read_tensors, write_tensors
 from fanin.training.position import Position
+from fanin.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -89,7 +89,7 @@ class Checkpoint:
 
 def package_versions() -> dict[str, str]:
     """Versions that the numbers of a run depend on, by package."""
-    return {"fanin": fanin.__version__, "torch": torch.__version__}
+    return {"fanin": __version__, "torch": torch.__version__}
 
 
 def write_checkpoint(folder: Path, facts: RunFacts, parts: Mapping[str, Mapping[str, Tensor]]) -> None:

@@ -9,11 +9,11 @@ import os
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-import fanin
 from fanin.errors import CheckpointError, ConfigError
 from fanin.folders import remove_drafts, replace_file
 from fanin.training.recipe_files import recipe_text
 from fanin.training.run_log import RunLog
+from fanin.version import __version__
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -194,7 +194,7 @@ def _locked(folder: Path, flags: int) -> int:
 
 
 def _write_description(lock: int, origin: RunOrigin) -> None:
-    values = {"format": _FORMAT, "fanin": fanin.__version__, **asdict(origin)}
+    values = {"format": _FORMAT, "fanin": __version__, **asdict(origin)}
     os.write(lock, (json.dumps(values, indent=2) + "\n").encode())
     os.fsync(lock)
 
