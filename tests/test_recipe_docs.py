@@ -33,6 +33,7 @@ SECTION_OF_HEADING = {
     "intermediate": remedies_recipe.IntermediateSection,
     "classifier": classifier_recipe.ClassifierSection,
     "classifier of kind sparse, head_tail or dense": classifier_recipe.StoredWeightsSection,
+    "classifier of kind dense or dense_autograd": classifier_recipe.DenseStartSection,
     "classifier of kind sparse or head_tail": classifier_recipe.FixedFanInSection,
     "classifier of kind sparse": classifier_recipe.SparseSection,
     "classifier.fan_in_by_frequency": classifier_recipe.FrequencyBandSection,

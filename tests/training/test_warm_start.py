@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from fanin.classifier.banded import BandedLinear
+from fanin.classifier.dense import DenseLinear
 from fanin.classifier.head_tail import HeadTailLinear
 from fanin.classifier.sparse import SparseLinear
 from fanin.classifier.topology import check_index
@@ -92,6 +93,26 @@ def test_bands_get_what_their_labels_would_get_alone(group_size, prepared):
     for name in ("weight", "bias"):
         tensors = torch.cat([getattr(layer, name) for layer in parts])
         torch.testing.assert_close(tensors[seen], getattr(whole, name)[seen])
+
+
+@pytest.mark.parametrize("chunk", [7, 1000])
+def test_a_dense_layer_starts_as_one_that_reads_every_input(chunk, prepared):
+    data, encoder = prepared
+    split, rows = data.store.split("train"), data.train_rows
+    sparse, dense = SparseLinear(32, 40, 32, initial_scale=0.0), DenseLinear(32, 40, initial_scale=0.0)
+    start_from_centroids(sparse.sparse_parts(), encoder, split, rows, 6.0, Silent())
+    start_from_centroids([(dense, torch.arange(40))], encoder, split, rows, 6.0, Silent(), label_chunk=chunk)
+    seen = slice(39)  # the last label has no texts
+    torch.testing.assert_close(dense.weight[seen], sparse.weight[seen])
+    torch.testing.assert_close(dense.bias, sparse.bias)
+
+
+def test_dense_kinds_of_a_recipe_start_from_centroids(planted, tiny_recipe, train):
+    settings = ("training.steps=1", "training.epochs=1", "classifier.start=centroids")
+    for kind in ("dense", "dense-autograd"):
+        cold, _ = train(planted, tiny_recipe(kind, *settings[:-1]))
+        warm, _ = train(planted, tiny_recipe(kind, *settings))
+        assert warm.metrics["test"]["P@1"] > cold.metrics["test"]["P@1"] + 0.2
 
 
 def test_it_predicts_before_training(planted, tiny_recipe, train):

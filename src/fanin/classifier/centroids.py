@@ -45,15 +45,37 @@ def centroid_connections(
     ([[0, 2]], [[2.0, -1.0]])
     """
     (C, D), (s, F) = sums.shape, index.shape
-    counts = counts.to(sums.dtype)
-    difference = sums / counts.clamp_min(1)[:, None] - mean * (counts > 0)[:, None]  # (C, D)
+    difference = _difference(sums, counts, mean)
     padded = torch.zeros(s * group_size, D, dtype=sums.dtype)
     padded[:C] = difference
     energy = padded.view(s, group_size, D).square().sum(1)  # (s, D)
     chosen = energy.topk(F, dim=1).indices.sort(dim=1).values  # (s, F)
     chosen = torch.where(energy.sum(1, keepdim=True) > 0, chosen, index)
     columns = chosen.repeat_interleave(group_size, dim=0)[:C]  # (C, F)
-    weight = difference.gather(1, columns)
-    noise = _NOISE_SHARE * F * spread
-    weight *= gain / (weight.square().sum(1, keepdim=True) + noise).clamp_min(torch.finfo(sums.dtype).tiny)
+    weight = _amplified(difference.gather(1, columns), spread, gain)
     return Connections(chosen, weight, -(weight * mean[columns]).sum(1))
+
+
+def centroid_rows(sums: Tensor, counts: Tensor, mean: Tensor, spread: float, gain: float) -> tuple[Tensor, Tensor]:
+    """The weights (C, D) and offsets (C,) of :func:`centroid_connections` for labels that read all D inputs.
+
+    >>> sums, counts, mean = torch.tensor([[4.0, 0.0]]), torch.tensor([2.0]), torch.tensor([1.0, 0.0])
+    >>> rows, offset = centroid_rows(sums, counts, mean, 0.0, gain=5.0)
+    >>> rows.tolist(), offset.tolist()
+    ([[5.0, 0.0]], [-5.0])
+    """
+    weight = _amplified(_difference(sums, counts, mean), spread, gain)
+    return weight, -(weight @ mean)
+
+
+def _difference(sums: Tensor, counts: Tensor, mean: Tensor) -> Tensor:
+    """(C, D) centroids less the mean of all texts, zero for a label without texts."""
+    counts = counts.to(sums.dtype)
+    return sums / counts.clamp_min(1)[:, None] - mean * (counts > 0)[:, None]
+
+
+def _amplified(weight: Tensor, spread: float, gain: float) -> Tensor:
+    """``weight`` (C, F), in place, such that a label's own texts score ``gain`` where it is more than noise."""
+    noise = _NOISE_SHARE * weight.shape[1] * spread
+    weight *= gain / (weight.square().sum(1, keepdim=True) + noise).clamp_min(torch.finfo(weight.dtype).tiny)
+    return weight

@@ -133,13 +133,25 @@ class HeadTailSection(FixedFanInSection):
     head_share: Annotated[float, Field(gt=0, lt=1)] = 0.05
 
 
-class DenseSection(StoredWeightsSection):
+class DenseStartSection(ClassifierSection):
+    """What a dense layer starts from.
+
+    Attributes:
+        start: "random", or "centroids" as in the fixed fan-in layer.
+        start_gain: as there.
+    """
+
+    start: Literal["random", "centroids"] = "random"
+    start_gain: Positive = 6.0
+
+
+class DenseSection(DenseStartSection, StoredWeightsSection):
     """The dense layer, trained by the same chunked step."""
 
     kind: Literal["dense"] = "dense"
 
 
-class AutogradDenseSection(ClassifierSection):
+class AutogradDenseSection(DenseStartSection):
     """The dense layer as one would write it (:class:`fanin.classifier.dense_autograd.AutogradDenseLinear`), a baseline.
 
     The results are the dense layer's; a step takes far more memory.

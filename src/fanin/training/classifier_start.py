@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import torch
+
+from fanin.classifier.dense import DenseLinear
 from fanin.data.store import TokenizedSplit
 from fanin.encoders.bag import BagEncoder
 from fanin.encoders.intermediate import base_encoder
 from fanin.kernels.drawing import mix_seed
-from fanin.training.classifier_recipe import FixedFanInSection
+from fanin.training.classifier_recipe import DenseStartSection, FixedFanInSection
 from fanin.training.token_start import start_from_tokens
 from fanin.training.warm_start import start_from_centroids
 
@@ -28,11 +31,16 @@ def start_classifier(recipe: Recipe, data: PreparedData, parts: TrainingParts, d
         parts: the classifier is changed in place.
         display: told of the progress.
     """
-    section, layers = recipe.classifier, parts.classifier.sparse_parts()
-    if not isinstance(section, FixedFanInSection) or section.start == "random":
+    section, classifier = recipe.classifier, parts.classifier
+    if not isinstance(section, FixedFanInSection | DenseStartSection) or section.start == "random":
         return False
+    layers = classifier.sparse_parts()
     train, rows, gain = data.store.split("train"), data.train_rows, section.start_gain
-    if section.start == "centroids":
+    if isinstance(classifier, DenseLinear):
+        start_from_centroids(
+            [(classifier, torch.arange(classifier.out_features))], parts.encoder, train, rows, gain, display
+        )
+    elif section.start == "centroids":
         start_from_centroids(layers, parts.encoder, train, rows, gain, display)
     else:
         encoder = base_encoder(parts.encoder)

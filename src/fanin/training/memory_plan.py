@@ -10,7 +10,7 @@ from fanin.kernels.spec import moment_count
 from fanin.model import PREDICTION_BATCH
 from fanin.training import memory_classifier, memory_data, memory_encoder
 from fanin.training.assemble_classifier import finds_related_labels
-from fanin.training.classifier_recipe import FixedFanInSection
+from fanin.training.classifier_recipe import DenseStartSection, FixedFanInSection
 from fanin.training.memory_parts import Stage, part
 from fanin.training.preparation import SCORING_BATCH
 from fanin.training.rewiring_recipe import RewiringSection
@@ -206,7 +206,7 @@ def _remembered(recipe: Recipe, sizes: DataSizes, encoder: Encoder) -> list[Part
 
 def _start_bytes(recipe: Recipe, sizes: DataSizes, encoder: Encoder, classifier: Classifier) -> int:
     section = recipe.classifier
-    if not isinstance(section, FixedFanInSection):
+    if not isinstance(section, FixedFanInSection | DenseStartSection):
         return 0
     if section.start == "tokens":
         return memory_data.token_start_bytes(sizes)

@@ -14,6 +14,7 @@ from fanin.evaluation.metrics import SCORES
 from fanin.training.checkpoint_recipe import CheckpointSection
 from fanin.training.classifier_recipe import (
     AnyClassifierSection,
+    DenseStartSection,
     FixedFanInSection,
     SparseSection,
     inputs_of_a_label,
@@ -237,7 +238,7 @@ class Recipe(Section):
     def _parts_fit(self) -> Recipe:
         classifier = self.classifier
         lexical = self.encoder.lexical_features if isinstance(self.encoder, BagSection) else 0
-        start = classifier.start if isinstance(classifier, FixedFanInSection) else "random"
+        start = classifier.start if isinstance(classifier, FixedFanInSection | DenseStartSection) else "random"
         if start == "tokens" and not isinstance(self.encoder, BagSection):
             raise ValueError(
                 "classifier.start tokens reads lexical features, which an encoder of kind "

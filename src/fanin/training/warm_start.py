@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from fanin.classifier.centroids import centroid_connections
+from fanin.classifier.centroids import centroid_connections, centroid_rows
+from fanin.classifier.dense import DenseLinear
 from fanin.data.batches import Batches
 from fanin.kernels.active_inputs import ActiveInputs
 from fanin.model import encode
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from fanin.classifier.sparse import SparsePart
+    from fanin.classifier.sparse import SparseLinear
     from fanin.data.batches import Batch, Split
     from fanin.encoders.interface import Encoder
     from fanin.training.progress import ProgressDisplay
@@ -28,7 +29,7 @@ _BATCH = 2048
 
 @torch.no_grad()
 def start_from_centroids(
-    parts: Sequence[SparsePart],
+    parts: Sequence[tuple[SparseLinear | DenseLinear, torch.Tensor]],
     encoder: Encoder,
     split: Split,
     rows: NDArray[np.int64],
@@ -36,14 +37,15 @@ def start_from_centroids(
     display: ProgressDisplay,
     label_chunk: int | None = None,
 ) -> None:
-    """Set index sets, weights and biases by :func:`centroid_connections`.
+    """Set index sets, weights and biases by :func:`centroid_connections`, of dense layers by :func:`centroid_rows`.
 
     An untrained bag encoder is a random projection of the weighted bag of words, so near texts are near in x and a
     centroid finds a label's texts before anything is learned. Texts are encoded once for the mean and again for
     each chunk of labels that they are relevant for; no (L, D) array exists.
 
     Args:
-        parts: the layers to change in place; labels without training texts keep their index sets.
+        parts: the layers to change in place, each with its labels (L of the layer,); of a fixed fan-in layer, labels
+            without training texts keep their index sets.
         encoder: not changed.
         split: the training texts.
         rows: (n,) the rows trained on.
@@ -64,17 +66,20 @@ def start_from_centroids(
     spread = float((squares / len(rows) - mean.square()).clamp_min(0).mean())
     label_chunk = label_chunk or CHUNK_VALUES // D
     for layer, labels in parts:
-        step = max(1, label_chunk // layer.group_size) * layer.group_size
+        group_size = 1 if isinstance(layer, DenseLinear) else layer.group_size
+        step = max(1, label_chunk // group_size) * group_size
         for start in range(0, layer.out_features, step):
             stop = min(start + step, layer.out_features)
             sums, counts = _label_sums(D, encoder, split, rows, labels[start:stop].numpy())
-            sets = slice(start // layer.group_size, -(-stop // layer.group_size))
-            index = layer.index[sets]
-            found = centroid_connections(sums, counts, mean, spread, index.long(), layer.group_size, gain)
-            index.copy_(found.inputs.to(index.dtype))
-            layer.weight[start:stop] = found.weight
+            if isinstance(layer, DenseLinear):
+                layer.weight[start:stop], offset = centroid_rows(sums, counts, mean, spread, gain)
+            else:
+                index = layer.index[start // group_size : -(-stop // group_size)]
+                found = centroid_connections(sums, counts, mean, spread, index.long(), group_size, gain)
+                index.copy_(found.inputs.to(index.dtype))
+                layer.weight[start:stop], offset = found.weight, found.offset
             if layer.bias is not None:
-                layer.bias[start:stop] += found.offset
+                layer.bias[start:stop] += offset
     encoder.train(was_training)
 
 
