@@ -14,6 +14,14 @@ from fanin.compare.training_process import run_fanin
 
 
 @pytest.fixture
+def ctrl_c():
+    """Ctrl-C as in a terminal: shells start what runs in the background with it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture
 def descriptor():
     read, write = os.pipe()
     yield read
@@ -26,7 +34,7 @@ def test_the_exit_code_is_given(descriptor):
     assert run_fanin(["no-such-command"], descriptor) == 2
 
 
-def test_ctrl_c_waits_for_the_process_to_save(descriptor, monkeypatch, tmp_path):
+def test_ctrl_c_waits_for_the_process_to_save(ctrl_c, descriptor, monkeypatch, tmp_path):
     saving = f"""
 import signal, sys, time
 def save(*_):

@@ -125,7 +125,7 @@ def epochs(count):
 def check(train_to_the_end, recipe, *stops, **options):
     whole, whole_run = train_to_the_end(recipe, name="whole", **options)
     resumed, resumed_run = train_to_the_end(recipe, *stops, name="resumed", **options)
-    assert whole.facts.position.step == recipe.training.epochs * EPOCH
+    assert whole.facts.position.epoch == recipe.training.epochs + 1  # all is done but the scores
     assert_same_state(whole, resumed)
     assert_same_run(whole_run, resumed_run)
 
@@ -265,7 +265,7 @@ def test_a_best_model_that_is_gone_is_not_missed(stopped_run, tiny_recipe):
 
 def test_other_versions_are_mentioned(stopped_run, tiny_recipe, monkeypatch):
     path, display = stopped_run(tiny_recipe("plain", "training.epochs=2")), Told()
-    monkeypatch.setattr("fanin.__version__", "9.9")
+    monkeypatch.setattr("fanin.training.checkpoint.__version__", "9.9")
     resumed(path, display)
     assert any("written with fanin 0.1.0 (now 9.9)" in line for line in display.lines)
     assert "going on after step 25" in display.lines

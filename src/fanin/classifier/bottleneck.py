@@ -157,7 +157,7 @@ class BottleneckLinear(Classifier):
 
     def load_optimizer_state(self, state: Mapping[str, Tensor], steps: int) -> None:
         """Take up a state of :meth:`optimizer_state`; see :meth:`Classifier.load_optimizer_state`."""
-        projection, output = split_by_part(state, "projection", "output")
+        projection, output = split_by_part("optimizer state", state, "projection", "output")
         count = sum(name.startswith("weight.") for name in output)
         moments = checked_state(joined({"projection": projection}), {"projection": self.projection}, count, self)
         self.output.load_optimizer_state(output, steps)

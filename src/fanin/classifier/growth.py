@@ -112,7 +112,7 @@ class Growth:
         Raises:
             CheckpointError: it is that of other modes, or does not fit them.
         """
-        parts = split_by_part(state, *self._measures)
+        parts = split_by_part("growth", state, *self._measures)
         for measure, part in zip(self._measures.values(), parts, strict=True):
             measure.load_state(part)
 

@@ -96,7 +96,7 @@ class GradientScores:
         """Take up a state of :meth:`state`; see :meth:`fanin.classifier.growth.InputScores.load_state`."""
         self._batches.clear()
         count = sum(name.endswith(".x") for name in state)
-        for part in split_by_part(state, *map(str, range(count))):
+        for part in split_by_part("gradients", state, *map(str, range(count))):
             try:
                 self._batches.append(_batch_of(part))
             except (KeyError, ValueError) as error:

@@ -127,7 +127,7 @@ class LabelBands(Classifier):
 
     def load_optimizer_state(self, state: Mapping[str, Tensor], steps: int) -> None:
         """Take up a state of :meth:`optimizer_state`; see :meth:`Classifier.load_optimizer_state`."""
-        for band, own in zip(self.bands, split_by_part(state, *self._names), strict=True):
+        for band, own in zip(self.bands, split_by_part("optimizer state", state, *self._names), strict=True):
             band.load_optimizer_state(own, steps)
         self.steps = steps
 

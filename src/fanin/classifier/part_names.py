@@ -23,8 +23,8 @@ def joined(parts: Mapping[str, Mapping[str, _Value]]) -> dict[str, _Value]:
     return {f"{part}.{name}": value for part, values in parts.items() for name, value in values.items()}
 
 
-def split_by_part(state: Mapping[str, Tensor], *parts: str) -> list[dict[str, Tensor]]:
-    """A state made by :func:`joined`, a mapping for each of the parts.
+def split_by_part(what: str, state: Mapping[str, Tensor], *parts: str) -> list[dict[str, Tensor]]:
+    """A state made by :func:`joined`, a mapping for each of the parts; ``what`` it is, errors say.
 
     Raises:
         CheckpointError: a tensor belongs to none of them.
@@ -33,6 +33,6 @@ def split_by_part(state: Mapping[str, Tensor], *parts: str) -> list[dict[str, Te
     for name, tensor in state.items():
         part, dot, rest = name.partition(".")
         if not dot or part not in found:
-            raise CheckpointError(f"state {name!r} is of none of these parts: {', '.join(parts)}")
+            raise CheckpointError(f"{what}: {name!r} is of none of these parts: {', '.join(parts)}")
         found[part][rest] = tensor
     return list(found.values())

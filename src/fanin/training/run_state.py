@@ -132,7 +132,7 @@ def _restore(parts: TrainingParts, checkpoint: Checkpoint) -> None:
     parts.classifier.load_optimizer_state(checkpoint.tensors("classifier_update"), checkpoint.facts.classifier_steps)
     auxiliary = parts.objectives.auxiliary
     if auxiliary is not None:
-        weights, update = split_by_part(checkpoint.tensors("auxiliary"), "weights", "update")
+        weights, update = split_by_part("auxiliary objective", checkpoint.tensors("auxiliary"), "weights", "update")
         copy_into(auxiliary.classifier, weights)
         auxiliary.classifier.load_optimizer_state(update, checkpoint.facts.auxiliary_steps or 0)
     if parts.rewiring is not None:
