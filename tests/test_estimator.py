@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fanin import CheckpointError, ConfigError, DataError, TextClassifier
+from fanin import BackendError, CheckpointError, ConfigError, DataError, TextClassifier
 
 KINDS = ["green tea leaves", "black tea pot", "strong espresso", "filter coffee beans"]
 TEXTS = [f"{kind} {i}" for i in range(30) for kind in KINDS]
@@ -32,6 +32,19 @@ def test_fit_predict_save_load(tmp_path):
     assert TextClassifier.load(tmp_path / "model").predict(["a pot of tea", "espresso"], k=2) == predicted
     assert len(classifier.predict(["tea"], k=10)[0]) == 3
     assert classifier.predict([]) == []
+
+
+def test_devices(tmp_path, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    classifier = TextClassifier.fit(TEXTS, LABELS, settings=SETTINGS, device="cpu")
+    classifier.save(tmp_path / "model")
+    assert TextClassifier.load(tmp_path / "model", device="cpu").model.device.type == "cpu"
+    with pytest.raises(BackendError, match="device 'cuda'"):
+        TextClassifier.fit(TEXTS, LABELS, settings=SETTINGS, device="cuda")
+    with pytest.raises(BackendError, match="device 'cuda:3'"):
+        TextClassifier.load(tmp_path / "model", device="cuda:3")
+    with pytest.raises(ConfigError, match="device 'tpu' is not known"):
+        TextClassifier.fit(TEXTS, LABELS, settings=SETTINGS, device="tpu")
 
 
 @pytest.mark.parametrize(

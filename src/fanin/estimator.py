@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from fanin.data.formats import open_dataset
 from fanin.errors import ConfigError, DataError
 from fanin.model_files import load_model, save_model
+from fanin.training.device import resolve_device
 from fanin.training.non_finite import NonFiniteError
 from fanin.training.preparation import prepare
 from fanin.training.progress import Bar, Silent
@@ -50,6 +51,7 @@ class TextClassifier:
         *,
         recipe: str | Path = "default",
         settings: Iterable[str] = (),
+        device: str = "cpu",
         progress: bool = False,
     ) -> TextClassifier:
         """Train a classifier.
@@ -59,25 +61,28 @@ class TextClassifier:
             labels: for each text the names of its labels; may be empty.
             recipe: a shipped recipe's name or a YAML file.
             settings: changes of single settings, each "section.key=value".
+            device: where to train and then to predict: "cpu", "cuda", or "cuda:N" for one of several GPUs.
             progress: whether to show a progress bar.
 
         Raises:
             DataError: texts and labels are not of one length or not strings; the message names the place, such as
                 ``labels[3]``.
-            ConfigError: recipe or settings are invalid.
+            ConfigError: recipe, settings or device are invalid.
+            BackendError: torch finds no such GPU.
             NonFiniteError: values of a training step are not finite.
         """
         # Nobody could go on with this run: its folder is gone when this is over.
         chosen = load_recipe(recipe, ["training.checkpoint.minutes=null", *settings])
+        place = resolve_device(device)
         checked = _checked_texts(texts), _checked_labels(labels)
         with tempfile.TemporaryDirectory(prefix="fanin-") as name:
             folder = Path(name)
             _write_json_lines(folder / "train.jsonl", *checked)
             display = Bar() if progress else Silent()
-            data = prepare(open_dataset(folder / "train.jsonl"), chosen, folder / "cache", display)
+            data = prepare(open_dataset(folder / "train.jsonl"), chosen, folder / "cache", display, place)
             with RunFolder.create(folder / "run", chosen, folder / "train.jsonl") as run:
                 try:
-                    return cls(Trainer(chosen, data, run, display).train().model)
+                    return cls(Trainer(chosen, data, run, display, device=place).train().model)
                 except NonFiniteError as error:
                     raise NonFiniteError(error.step, error.fault, _LOWER_RATES) from error
 
@@ -103,13 +108,20 @@ class TextClassifier:
         save_model(self.model, Path(folder))
 
     @classmethod
-    def load(cls, folder: str | Path) -> TextClassifier:
+    def load(cls, folder: str | Path, device: str = "cpu") -> TextClassifier:
         """Read a model folder, or the model of a run folder.
 
+        Args:
+            folder: the folder.
+            device: where to predict, as for :meth:`fit`.
+
         Raises:
+            ConfigError: the device is none of these.
+            BackendError: torch finds no such GPU.
             CheckpointError: it is missing, damaged or of another version.
         """
-        return cls(load_model(model_folder(Path(folder))))
+        place = resolve_device(device)
+        return cls(load_model(model_folder(Path(folder))).to(place))
 
 
 def _checked_texts(texts: Iterable[str]) -> list[str]:

@@ -12,6 +12,7 @@ from fanin.data.feature_rows import SparseFeatures
 from fanin.encoders.features import FeatureEncoder, SparseFeatureEncoder
 from fanin.encoders.intermediate import base_encoder
 from fanin.errors import ConfigError, DataError
+from fanin.kernels.positives import on_device
 from fanin.kernels.spec import Loss
 
 if TYPE_CHECKING:
@@ -42,9 +43,11 @@ class Prediction(NamedTuple):
     score: float
 
 
-def encode(encoder: Encoder, inputs: Iterable[NDArray[Any]]) -> Tensor | ActiveInputs:
-    """X (B, D), or its active columns, of a batch's arrays, such as ``Batch.inputs``."""
-    return encoder(*map(torch.from_numpy, inputs))
+def encode(
+    encoder: Encoder, inputs: Iterable[NDArray[Any]], device: torch.device | None = None
+) -> Tensor | ActiveInputs:
+    """X (B, D), or its active columns, of a batch's arrays, such as ``Batch.inputs``; on the encoder's ``device``."""
+    return encoder(*(torch.from_numpy(array).to(device) for array in inputs))
 
 
 def check_features(encoder: Encoder, features: DenseFeatures | SparseFeatures) -> None:
@@ -81,6 +84,17 @@ class TextModel:
     train_points: int
     loss: Loss
 
+    @property
+    def device(self) -> torch.device:
+        """Where the classifier lies, and the encoder with it."""
+        return next(self.classifier.parameters()).device
+
+    def to(self, device: torch.device) -> TextModel:
+        """Move encoder and classifier; returns the model."""
+        self.encoder.to(device)
+        self.classifier.to(device)
+        return self
+
     @torch.no_grad()
     def rank(self, inputs: Iterable[NDArray[Any]], k: int, exclude: Positives | None = None) -> tuple[Tensor, Tensor]:
         """The k best labels of a batch, by raw score.
@@ -91,12 +105,14 @@ class TextModel:
             exclude: pairs that must not be returned.
 
         Returns:
-            Scores (B, min(k, L)) and label ids (B, min(k, L)).
+            Scores (B, min(k, L)) and label ids (B, min(k, L)), on the CPU.
         """
         was_training = self.encoder.training
         self.encoder.eval()
         try:
-            return self.classifier.topk(encode(self.encoder, inputs), k, exclude)
+            barred = None if exclude is None else on_device(exclude, self.device)
+            scores, labels = self.classifier.topk(encode(self.encoder, inputs, self.device), k, barred)
+            return scores.cpu(), labels.cpu()
         finally:
             self.encoder.train(was_training)
 

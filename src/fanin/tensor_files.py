@@ -23,7 +23,7 @@ def write_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
     Raises:
         OSError: the file cannot be written; so does a SafetensorError.
     """
-    save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, path)
+    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path)
 
 
 def read_tensors(path: Path, whole: str = "the model folder") -> dict[str, Tensor]:
@@ -82,7 +82,7 @@ def distinct_tensors(module: nn.Module) -> dict[str, Tensor]:
     found, known = {}, set()
     for name, tensor in module.state_dict().items():
         place = (tensor.data_ptr(), tensor.shape)
-        if not tensor.numel() or place not in known:
+        if not tensor.data_ptr() or place not in known:  # an empty tensor is at no place
             found[name] = tensor
         known.add(place)
     return found

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from fanin.data.formats import open_dataset
-from fanin.errors import CheckpointError, ConfigError
+from fanin.errors import BackendError, CheckpointError, ConfigError
 from fanin.training.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from fanin.training.checkpoint_series import CheckpointSeries
 from fanin.training.preparation import prepare
@@ -201,6 +201,16 @@ class Told(Silent):
 
     def say(self, line):
         self.lines.append(line)
+
+
+def test_a_run_of_a_gpu_needs_one_or_is_told_another_device(stopped_run, tiny_recipe, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    path = stopped_run(tiny_recipe("plain", "training.epochs=2"))
+    origin = json.loads((path / "run.json").read_text(encoding="utf-8"))
+    (path / "run.json").write_text(json.dumps(origin | {"device": "cuda:1"}), encoding="utf-8")
+    with pytest.raises(BackendError, match=r"on a GPU; to go on without it give --device cpu \(device 'cuda:1'"):
+        resumed(path)
+    assert resumed(path, device=torch.device("cpu")).metrics["device"] == "cpu"
 
 
 def test_stopped_while_it_is_scored(tiny_recipe, train_to_the_end):

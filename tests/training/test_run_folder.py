@@ -22,11 +22,12 @@ def begun(path, recipe, **options):
 
 
 def test_a_run_is_begun_and_taken_up(tmp_path, recipe):
-    path = begun(tmp_path / "a" / "run", recipe, score_test=False)
+    path = begun(tmp_path / "a" / "run", recipe, score_test=False, device="cuda:1")
     assert load_recipe(path / "recipe.yaml") == recipe
     with RunFolder.open(path) as run:
         assert run.origin.data == str(tmp_path / "a" / "data")
         assert run.origin.score_test is False
+        assert run.origin.device == "cuda:1"
         assert not run.finished
         assert not run.has_model
         run.write_metrics({"validation": {}})

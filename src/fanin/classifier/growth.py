@@ -135,8 +135,8 @@ class Growth:
         quotas = torch.from_numpy(np.diff(quota_end, axis=1, prepend=0)).to(count)
         grown: dict[str, int] = dict.fromkeys(self.modes, 0)
         taken, left = used, count
-        for (mode, measure), quota in zip(self._measures.items(), quotas.T, strict=True):
-            new = self._best(measure, layer, sets, taken, quota)
+        for number, (mode, measure) in enumerate(self._measures.items()):
+            new = self._best(measure, layer, sets, taken, quotas[:, number])
             found = (new != _NO_INPUT).sum(1)  # (s,)
             grown[mode] += int(found.sum())
             taken, left = torch.cat([taken, new], dim=1), left - found

@@ -147,7 +147,7 @@ class MaskedLinear(DenseLinear):
         """Connect ``count`` of the free places, uniformly chosen, chunk by chunk of labels; how many in each label."""
         rng = np.random.default_rng(seed)
         generator = torch.Generator().manual_seed(seed)
-        gained = torch.zeros(self.out_features, dtype=torch.int32)
+        gained = torch.zeros(self.out_features, dtype=torch.int32, device=self.mask.device)
         left, ahead = count, int(free.sum())
         for start in range(0, self.out_features, self.chunk_size):
             inside = slice(start, start + self.chunk_size)
@@ -157,7 +157,7 @@ class MaskedLinear(DenseLinear):
             rows, columns = (~self.mask[inside, :inputs]).nonzero(as_tuple=True)
             chosen = torch.randperm(here, generator=generator)[:share].to(rows.device)
             self.mask[start + rows[chosen], columns[chosen]] = True
-            gained[inside] = torch.bincount(rows[chosen].cpu(), minlength=len(gained[inside]))
+            gained[inside] = torch.bincount(rows[chosen], minlength=len(gained[inside]))
         return gained
 
     def nbytes(self) -> dict[str, int]:

@@ -176,6 +176,7 @@ class Rewiring:
 
     def _of_parts(self, positives: Positives) -> Positives:
         """The positives that the parts serve, by place."""
+        self._places = self._places.to(positives.indices.device)  # the layers may have moved since
         inside = positives.indices < len(self._places)
         places = torch.where(inside, self._places[positives.indices.clamp_max(len(self._places) - 1)], -1)
         return kept_pairs(positives._replace(indices=places), places >= 0)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fanin.cli.options import Data, Json, Run
+from fanin.cli.options import Data, Device, Json, Run
 from fanin.cli.output import note, write_json, write_table
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ def evaluate(
     run: Run,
     data: Data,
     split: Annotated[Split, typer.Option("--split", help="The split to score.")] = Split.TEST,
+    device: Device = "cpu",
     json: Json = False,
 ) -> None:
     """Score a model on a split of a data set.
@@ -39,14 +40,15 @@ def evaluate(
     from fanin.data.batches import Batches
     from fanin.data.formats import open_dataset
     from fanin.model_files import load_model
+    from fanin.training.device import resolve_device
     from fanin.training.preparation import SCORING_BATCH, open_split
     from fanin.training.run_folder import model_folder
     from fanin.training.scoring import score_split
 
-    dataset = open_dataset(data)
+    place, dataset = resolve_device(device), open_dataset(data)
     name = split.value
     dataset.check_split(name)
-    model = load_model(model_folder(run))
+    model = load_model(model_folder(run)).to(place)
     display = make_display(quiet=False)
     try:
         matched = match_labels(open_split(dataset, model, name, None, display), name, model.labels)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fanin.cli.options import Run
+from fanin.cli.options import Device, Run
 from fanin.cli.output import write_json, write_line
 from fanin.errors import ConfigError
 
@@ -34,6 +34,7 @@ def predict(
         ),
     ] = None,
     k: Annotated[int, typer.Option("-k", min=1, help="How many labels a text.")] = 5,
+    device: Device = "cpu",
     json: Annotated[
         bool, typer.Option("--json", help="Print JSON lines: the text and its predictions, best first.")
     ] = False,
@@ -43,10 +44,11 @@ def predict(
     Scores are probabilities where the model was trained with the loss "bce", else raw scores.
     """
     from fanin.model_files import load_model
+    from fanin.training.device import resolve_device
     from fanin.training.run_folder import model_folder
 
-    blocks = _blocks(texts or [], file, source)
-    model = load_model(model_folder(run))
+    place, blocks = resolve_device(device), _blocks(texts or [], file, source)
+    model = load_model(model_folder(run)).to(place)
     if model.tokenizer is None:
         _predict_features(model, texts or [], file, source, k, json=json)
         return

@@ -26,16 +26,27 @@ def resume(
             "Repeatable.",
         ),
     ] = None,
+    device: Annotated[
+        str | None,
+        typer.Option(
+            "--device",
+            metavar="NAME",
+            help="Where to go on: cpu, cuda, or cuda:N.",
+            show_default="where it was started",
+        ),
+    ] = None,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Go on with a training that was stopped or killed, from its newest checkpoint, to the same result."""
     from fanin.cli.progress import make_display
     from fanin.report.finished_runs import read_metrics
+    from fanin.training.device import resolve_device
     from fanin.training.resume import resume_run
     from fanin.training.run_folder import RunFolder
     from fanin.training.stop_signals import Stopped, StopSignals
 
+    place = None if device is None else resolve_device(device)
     display = make_display(quiet=quiet)
     with RunFolder.open(run) as folder, StopSignals() as stop:
         if folder.finished:
@@ -43,7 +54,8 @@ def resume(
             metrics = read_metrics(run)
         else:
             try:
-                metrics = resume_run(folder, display, data=data, settings=settings or [], stop=stop).metrics
+                result = resume_run(folder, display, data=data, settings=settings or [], stop=stop, device=place)
+                metrics = result.metrics
             except Stopped as error:
                 display.close()
                 note(how_to_go_on(folder))

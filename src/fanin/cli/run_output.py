@@ -32,6 +32,7 @@ def _write_tables(metrics: dict[str, Any]) -> None:
         "classifier": stored_size(metrics["classifier_bytes"]),
         "model": stored_size(metrics["model_bytes"]),
         "peak memory": mebibytes(metrics["peak_bytes"]),
+        **({"peak GPU memory": mebibytes(metrics["gpu_peak_bytes"])} if "gpu_peak_bytes" in metrics else {}),
         "training": f"{metrics['train_seconds']:,.1f} s",
     }
     write_table(score_header(scores), score_rows(scores), group_rows(scores))

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from fanin.cli.options import Data, Json, Quiet
+from fanin.cli.options import Data, Device, Json, Quiet
 from fanin.cli.output import note
 from fanin.cli.run_output import how_to_go_on, write_result
 
@@ -26,6 +26,7 @@ def train(
     no_test: Annotated[
         bool, typer.Option("--no-test", help="Leave the test split unscored, as tuning must; validation scores remain.")
     ] = False,
+    device: Device = "cpu",
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -35,6 +36,7 @@ def train(
     """
     from fanin.cli.progress import make_display
     from fanin.data.formats import open_dataset
+    from fanin.training.device import resolve_device
     from fanin.training.memory_check import check_memory
     from fanin.training.preparation import prepare
     from fanin.training.recipe_files import load_recipe
@@ -42,15 +44,16 @@ def train(
     from fanin.training.stop_signals import Stopped, StopSignals
     from fanin.training.trainer import Trainer
 
-    chosen = load_recipe(recipe, settings or [])
+    chosen, place = load_recipe(recipe, settings or []), resolve_device(device)
     dataset = open_dataset(data)
     check_memory(chosen, dataset)
     display = make_display(quiet=quiet)
-    with RunFolder.create(out, chosen, data, score_test=not no_test) as run, StopSignals() as stop:
+    folder = RunFolder.create(out, chosen, data, score_test=not no_test, device=device)
+    with folder as run, StopSignals() as stop:
         begun = False
         try:
-            prepared = prepare(dataset, chosen, None, display)
-            trainer = Trainer(chosen, prepared, run, display, stop=stop)
+            prepared = prepare(dataset, chosen, None, display, place)
+            trainer = Trainer(chosen, prepared, run, display, stop=stop, device=place)
             begun = True
             metrics = trainer.train().metrics
         except BaseException as error:

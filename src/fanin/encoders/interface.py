@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import numpy as np
+    import torch
     from numpy.typing import NDArray
     from torch import Tensor, nn
 
@@ -69,6 +70,9 @@ class Encoder(Protocol):
 
         Of texts, the inputs are flat tokens (N,) cut by offsets (B + 1,).
         """
+
+    def to(self, device: torch.device) -> Self:
+        """Move weights and buffers; the inputs must come from there, too."""
 
     def dense_parameters(self) -> list[nn.Parameter]:
         """The parameters for the caller's optimizer; never the embedding table."""

@@ -83,7 +83,7 @@ class IntermediateLayer(nn.Module):
             return self._widened(x)
         learned, W = self.encoder.learned_features, self.learned_features
         values = torch.cat([self._widened(x.values[:, :learned]), x.values[:, learned:]], dim=1)  # (B, W + A)
-        columns = torch.cat([torch.arange(W), x.columns[learned:] + (W - learned)])
+        columns = torch.cat([torch.arange(W, device=x.columns.device), x.columns[learned:] + (W - learned)])
         return ActiveInputs(values, columns, self.out_features, self.learned_features)
 
     def dense_parameters(self) -> list[nn.Parameter]:

@@ -38,8 +38,8 @@ def pad_rows(tokens: Tensor, offsets: Tensor, padding: int) -> Padded:
         [[5, 6], [7, 0]]
     """
     lengths = offsets.diff()  # (B,)
-    places = torch.arange(max(int(lengths.max()), 1))[None]  # (1, T)
-    rows = torch.full((len(lengths), places.shape[1]), padding, dtype=torch.int64)
+    places = torch.arange(max(int(lengths.max()), 1), device=offsets.device)[None]  # (1, T)
+    rows = torch.full((len(lengths), places.shape[1]), padding, dtype=torch.int64, device=offsets.device)
     rows[places < lengths[:, None]] = tokens  # row by row, which is the order of the flat tokens
     return Padded(rows, (places < lengths.clamp_min(1)[:, None]).long())
 
@@ -72,12 +72,12 @@ def length_chunks(offsets: Tensor, padded_tokens: int) -> Iterator[Tensor]:
         >>> [rows.tolist() for rows in length_chunks(torch.tensor([0, 3, 4, 5, 9]), 4)]
         [[1, 2], [0], [3]]
     """
-    lengths, order = torch.sort(offsets.diff(), stable=True)
-    start = 0
+    ascending, order = torch.sort(offsets.diff(), stable=True)
+    lengths, start = ascending.tolist(), 0
     while start < len(order):
         stop = start + 1
         # Ascending, so the last row of a chunk is its width.
-        while stop < len(order) and (stop + 1 - start) * int(lengths[stop]) <= padded_tokens:
+        while stop < len(order) and (stop + 1 - start) * lengths[stop] <= padded_tokens:
             stop += 1
         yield order[start:stop]
         start = stop

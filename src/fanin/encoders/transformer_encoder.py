@@ -152,7 +152,8 @@ class TransformerEncoder(DenseOnly):
             for rows in length_chunks(offsets, _CPU_CHUNK if device.type == "cpu" else _GPU_CHUNK):
                 begins, lengths = offsets[rows], offsets.diff()[rows]
                 own = torch.cat([lengths.new_zeros(1), lengths.cumsum(0)])  # (rows + 1,)
-                places = torch.arange(int(own[-1])) + torch.repeat_interleave(begins - own[:-1], lengths)
+                places = torch.arange(int(own[-1]), device=own.device)
+                places = places + torch.repeat_interleave(begins - own[:-1], lengths)
                 found[rows] = self._pooled(tokens[places].long(), own, device)
         return found
 

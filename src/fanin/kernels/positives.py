@@ -47,6 +47,13 @@ def dense_block(
     return block
 
 
+def on_device(positives: Positives, device: torch.device) -> Positives:
+    """The same pairs on a device."""
+    return positives._replace(
+        **{name: tensor.to(device) for name, tensor in positives._asdict().items() if tensor is not None}
+    )
+
+
 def kept_pairs(positives: Positives, keep: Tensor) -> Positives:
     """Some of the pairs, of the same rows.
 

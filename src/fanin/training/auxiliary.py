@@ -64,6 +64,11 @@ class AuxiliaryObjective:
         self.cluster_of_label = cluster_of_label
         self._scale, self._cutoff, self._decay = scale, cutoff, decay
 
+    def to(self, device: torch.device) -> None:
+        """Move the classifier of clusters, its state, and which cluster a label belongs to."""
+        self.classifier.to(device)
+        self.cluster_of_label = self.cluster_of_label.to(device)
+
     def share(self, step: int) -> float:
         """S of a step, counted from 1."""
         if step > self._cutoff:

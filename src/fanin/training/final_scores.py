@@ -5,10 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from fanin.model_files import folder_bytes, load_model
+from fanin.training.gpu_memory import gpu_peaks
 from fanin.training.process_memory import peak_bytes
 from fanin.training.scoring import score_split
 
 if TYPE_CHECKING:
+    import torch
+
     from fanin.data.batches import Batches
     from fanin.data.label_rows import LabelRows
     from fanin.model import TextModel
@@ -20,7 +23,12 @@ if TYPE_CHECKING:
 
 
 def final_scores(
-    run: RunFolder, recipe: Recipe, data: PreparedData, position: Position, display: ProgressDisplay
+    run: RunFolder,
+    recipe: Recipe,
+    data: PreparedData,
+    position: Position,
+    display: ProgressDisplay,
+    device: torch.device,
 ) -> tuple[TextModel, dict[str, Any]]:
     """Score the kept model.
 
@@ -28,13 +36,14 @@ def final_scores(
         run: holds the model, and says whether the test split is scored.
         recipe: its evaluation section is used.
         data: the splits.
-        position: of the run, at its end.
+        position: of the run, at its end; peaks of memory are noted there.
         display: told of the progress.
+        device: where it is scored, and stays.
 
     Returns:
         The model and what metrics.json holds.
     """
-    model = load_model(run.model)
+    model = load_model(run.model).to(device)
 
     def score(name: str, batches: Batches, excluded: LabelRows | None) -> dict[str, Any]:
         display.start(f"scoring {name}", batches.n_rows)
@@ -52,5 +61,9 @@ def final_scores(
         metrics["skipped_steps"] = position.skipped
     if run.origin.score_test and "test" in data.store.split_names:
         metrics["test"] = score("test", data.test_batches(), data.store.excluded("test"))
-    metrics["peak_bytes"] = max(peak_bytes(), position.peak_bytes)
+    position.note_peaks(peak_bytes(), *gpu_peaks(device))
+    metrics["peak_bytes"] = position.peak_bytes
+    if position.gpu_peak_bytes:
+        metrics |= {"gpu_peak_bytes": position.gpu_peak_bytes, "gpu_reserved_bytes": position.gpu_reserved_bytes}
+    metrics["device"] = str(device)
     return model, metrics

@@ -18,6 +18,7 @@ from fanin.training.own_text_margins import build_own_text_margins
 from fanin.training.tail_loss import TailLoss
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
     from fanin.classifier.interface import Classifier
@@ -73,6 +74,12 @@ class TrainingParts:
     def classifier(self) -> Classifier:
         """Scores of the labels by x."""
         return self.model.classifier
+
+    def to(self, device: torch.device) -> None:
+        """Move all that a step computes with; batches follow it (:func:`fanin.training.step.train_on`)."""
+        self.model.to(device)
+        if self.objectives.auxiliary is not None:
+            self.objectives.auxiliary.to(device)
 
     @property
     def labels(self) -> LabelStructure:

@@ -21,6 +21,8 @@ class Position(BaseModel):
         best: the best validation value so far, None before the first.
         train_seconds: of training in the epochs that are over, and of the start.
         peak_bytes: largest memory of the processes that made the run so far.
+        gpu_peak_bytes: most that their tensors took of a GPU's memory; 0 on the CPU.
+        gpu_reserved_bytes: most that torch held of it, for tensors to come too.
         epoch_loss: losses of this epoch, summed over its texts.
         epoch_texts: texts trained on in this epoch.
         epoch_seconds: of training in this epoch.
@@ -36,6 +38,8 @@ class Position(BaseModel):
     best: Annotated[float, Field(allow_inf_nan=False)] | None = None
     train_seconds: _Amount = 0.0
     peak_bytes: _Number = 0
+    gpu_peak_bytes: _Number = 0
+    gpu_reserved_bytes: _Number = 0
     epoch_loss: Annotated[float, Field(allow_inf_nan=False)] = 0.0
     epoch_texts: _Number = 0
     epoch_seconds: _Amount = 0.0
@@ -50,6 +54,12 @@ class Position(BaseModel):
     def texts_per_second(self) -> float:
         """Of this epoch so far."""
         return self.epoch_texts / self.epoch_seconds if self.epoch_seconds else 0.0
+
+    def note_peaks(self, memory: int, gpu: int, gpu_reserved: int) -> None:
+        """Keep the largest of what this process has taken, and those before it."""
+        self.peak_bytes = max(self.peak_bytes, memory)
+        self.gpu_peak_bytes = max(self.gpu_peak_bytes, gpu)
+        self.gpu_reserved_bytes = max(self.gpu_reserved_bytes, gpu_reserved)
 
     def end_step(self, texts: int, loss: float) -> None:
         """A step is made on so many texts, with this mean loss."""

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    import torch
     from numpy.typing import NDArray
 
     from fanin.data.batches import Split
@@ -123,6 +124,7 @@ def prepare(
     recipe: Recipe,
     cache: Path | None = None,
     display: ProgressDisplay | None = None,
+    device: torch.device | None = None,
 ) -> PreparedData:
     """Make the texts what the recipe's encoder reads and choose the validation rows; all but the last only once.
 
@@ -134,6 +136,7 @@ def prepare(
         recipe: its tokenizer, encoder and training sections are used.
         cache: folder for stores, tokenizers and vectors; by default FANIN_CACHE or ~/.cache/fanin.
         display: told of the progress.
+        device: where a frozen transformer encodes the texts, by default the CPU.
 
     Raises:
         DataError: a file is faulty, or there is nothing to train on, or not what the encoder reads.
@@ -142,7 +145,7 @@ def prepare(
     if not dataset.row_count("train"):
         raise DataError(f"{dataset.path}: the training split has no texts; there is nothing to train on")
     key = content_key(dataset, cache)
-    tokenizer, store = _readable(dataset, recipe, cache, display or Silent())
+    tokenizer, store = _readable(dataset, recipe, cache, display or Silent(), device)
     train = store.split("train")
     training, encoder = recipe.training, recipe.encoder
     window = encoder.length_window if isinstance(encoder, TransformerSection) and not encoder.frozen else 1
@@ -160,7 +163,7 @@ def prepare(
 
 
 def _readable(
-    dataset: Dataset, recipe: Recipe, cache: Path | None, display: ProgressDisplay
+    dataset: Dataset, recipe: Recipe, cache: Path | None, display: ProgressDisplay, device: torch.device | None
 ) -> tuple[TextTokenizer | None, SplitStore]:
     """The tokenizer of the recipe's encoder, and the data set as what the encoder reads."""
     section = recipe.encoder
@@ -179,7 +182,8 @@ def _readable(
             store = build_store(dataset, own.encode_batch, own.key, cache, tokenizing)
             if not section.frozen:
                 return own, store
-            return own, vector_store(store, build_transformer(section, pretrained, seed=0), cache, display)
+            encoder = build_transformer(section, pretrained, seed=0).to(device)
+            return own, vector_store(store, encoder, cache, display)
 
 
 def open_split(

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fanin.data.formats import open_dataset
-from fanin.errors import CheckpointError, ConfigError
+from fanin.errors import BackendError, CheckpointError, ConfigError
 from fanin.training.checkpoint import package_versions
 from fanin.training.checkpoint_series import CheckpointSeries
+from fanin.training.device import resolve_device
 from fanin.training.preparation import prepare
 from fanin.training.recipe_files import load_recipe, recipe_from_values
 from fanin.training.run_folder import RECIPE
@@ -18,6 +19,8 @@ from fanin.training.trainer import Trainer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
+
+    import torch
 
     from fanin.training.checkpoint import Checkpoint
     from fanin.training.preparation import PreparedData
@@ -39,6 +42,7 @@ def resume_run(
     settings: Iterable[str] = (),
     cache: Path | None = None,
     stop: StopSignals | None = None,
+    device: torch.device | None = None,
 ) -> TrainingResult:
     """Go on with a run from its newest whole checkpoint, or from its first step where it has none, to its end.
 
@@ -53,30 +57,33 @@ def resume_run(
             ``training.on_non_finite`` and ``training.log_every``. They are written into the run's recipe.
         cache: see :func:`fanin.training.preparation.prepare`.
         stop: signals to stop.
+        device: where it goes on; by default where it was started.
 
     Raises:
         CheckpointError: no checkpoint is whole although there are some, or they belong to other data or settings.
         ConfigError: another setting is to be changed.
         DataError: the data set is not there any more.
+        BackendError: it was started on a GPU that is not there.
 
     Example:
         with RunFolder.open(Path("runs/mine")) as run:
             result = resume_run(run, Silent())
     """
     assert not run.finished, "there is nothing left to do"
+    device = device or _former_device(run)
     before = load_recipe(run.path / RECIPE)
     recipe = load_recipe(run.path / RECIPE, settings)
     checkpoint = CheckpointSeries(run.checkpoints, recipe.training.checkpoint).newest(display.say)
     if checkpoint is not None:
         before = recipe_from_values(checkpoint.facts.recipe, str(checkpoint.folder))
     _check_changes(run, before, recipe)
-    prepared = prepare(open_dataset(data or Path(run.origin.data)), recipe, cache, display)
+    prepared = prepare(open_dataset(data or Path(run.origin.data)), recipe, cache, display, device)
     if checkpoint is not None:
         _check_data(checkpoint, prepared, run.origin.data)
         _tell_versions(checkpoint, display)
     if recipe != before:
         _write_recipe(run, recipe)
-    trainer = Trainer(recipe, prepared, run, display, stop=stop, checkpoint=checkpoint)
+    trainer = Trainer(recipe, prepared, run, display, stop=stop, checkpoint=checkpoint, device=device)
     if checkpoint is None:
         run.log.return_to(LogMark(0, 0.0))
         display.say("no checkpoint yet: starting from the first step")
@@ -84,6 +91,15 @@ def resume_run(
         display.say(f"going on after step {checkpoint.facts.position.step}")
     run.log.write("resume", step=0 if checkpoint is None else checkpoint.facts.position.step)
     return trainer.train()
+
+
+def _former_device(run: RunFolder) -> torch.device:
+    try:
+        return resolve_device(run.origin.device)
+    except BackendError as error:
+        raise BackendError(
+            f"{run.path}: this run was started on a GPU; to go on without it give --device cpu ({error})"
+        ) from error
 
 
 def _check_changes(run: RunFolder, before: Recipe, now: Recipe) -> None:

@@ -33,10 +33,12 @@ class RunOrigin:
     Attributes:
         data: the data set, as an absolute path.
         score_test: whether the test split is scored at the end, where there is one; tuning leaves it alone.
+        device: where it trains, by a name of :func:`fanin.training.device.resolve_device`.
     """
 
     data: str
     score_test: bool = True
+    device: str = "cpu"
 
 
 class RunFolder:
@@ -59,7 +61,9 @@ class RunFolder:
         self._lock = lock
 
     @classmethod
-    def create(cls, path: Path, recipe: Recipe, data: Path, *, score_test: bool = True) -> RunFolder:
+    def create(
+        cls, path: Path, recipe: Recipe, data: Path, *, score_test: bool = True, device: str = "cpu"
+    ) -> RunFolder:
         """Start a run in a new or empty folder.
 
         Args:
@@ -67,11 +71,12 @@ class RunFolder:
             recipe: all settings of the run.
             data: the data set.
             score_test: whether to score the test split at the end.
+            device: where it trains.
 
         Raises:
             ConfigError: the folder holds something already, or cannot be written.
         """
-        origin = RunOrigin(str(data.resolve()), score_test)
+        origin = RunOrigin(str(data.resolve()), score_test, device)
         made = not path.exists()
         try:
             path.mkdir(parents=True, exist_ok=True)
@@ -207,7 +212,7 @@ def _read_description(path: Path) -> RunOrigin:
                 f"{path}: format {values['format']!r}; this version of fanin reads format {_FORMAT}; use the version "
                 "that wrote it"
             )
-        return RunOrigin(str(values["data"]), bool(values["score_test"]))
+        return RunOrigin(str(values["data"]), bool(values["score_test"]), str(values.get("device", "cpu")))
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         if isinstance(error, CheckpointError):
             raise

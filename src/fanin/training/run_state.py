@@ -8,6 +8,7 @@ import torch
 
 from fanin.classifier.part_names import joined, split_by_part
 from fanin.errors import CheckpointError
+from fanin.kernels.drawing import mix_seed
 from fanin.tensor_files import copy_into, distinct_tensors, first_complaint
 from fanin.training.checkpoint import RunFacts
 from fanin.training.non_finite import require_finite
@@ -46,7 +47,7 @@ def state_of(parts: TrainingParts) -> dict[str, Mapping[str, Tensor]]:
         "auxiliary": {} if auxiliary is None else _auxiliary_state(auxiliary.classifier),
         "labels": {name: tensor for name, tensor in parts.labels._asdict().items() if tensor is not None},
         "rewiring": {} if parts.rewiring is None else parts.rewiring.state(),
-        "random": {"torch": torch.get_rng_state()},
+        "random": _random_state(parts.model.device),
     }
 
 
@@ -88,7 +89,12 @@ def require_finite_state(step: int, state: Mapping[str, Mapping[str, Tensor]]) -
 
 
 def parts_of(
-    checkpoint: Checkpoint, recipe: Recipe, data: PreparedData, total_steps: int, display: ProgressDisplay
+    checkpoint: Checkpoint,
+    recipe: Recipe,
+    data: PreparedData,
+    total_steps: int,
+    display: ProgressDisplay,
+    device: torch.device,
 ) -> TrainingParts:
     """The parts of a run as they were at a checkpoint, and the random state with them.
 
@@ -98,6 +104,7 @@ def parts_of(
         data: what is trained on.
         total_steps: of the run.
         display: told of the progress.
+        device: where the run goes on, which need not be where it was.
 
     Raises:
         CheckpointError: it does not fit.
@@ -106,8 +113,10 @@ def parts_of(
     """
     structure = LabelStructure(*(_numbers_of_labels(checkpoint, name, data) for name in LabelStructure._fields))
     parts = build_parts(recipe, data, total_steps, display, structure)
+    parts.to(device)
     try:
         _restore(parts, checkpoint)
+        _restore_random_state(checkpoint, device, mix_seed(recipe.training.seed, 3))
     except (KeyError, ValueError, RuntimeError) as error:  # ours are ValueErrors too
         told = first_complaint(error)
         raise CheckpointError(f"{checkpoint.folder}: does not fit recipe and data of the run ({told})") from error
@@ -136,5 +145,20 @@ def _restore(parts: TrainingParts, checkpoint: Checkpoint) -> None:
         copy_into(auxiliary.classifier, weights)
         auxiliary.classifier.load_optimizer_state(update, checkpoint.facts.auxiliary_steps or 0)
     if parts.rewiring is not None:
-        parts.rewiring.load_state(checkpoint.tensors("rewiring"))
-    torch.set_rng_state(checkpoint.tensors("random")["torch"])
+        device = parts.model.device
+        parts.rewiring.load_state({name: t.to(device) for name, t in checkpoint.tensors("rewiring").items()})
+
+
+def _random_state(device: torch.device) -> dict[str, Tensor]:
+    found = {"torch": torch.get_rng_state()}
+    return found | {"cuda": torch.cuda.get_rng_state(device)} if device.type == "cuda" else found
+
+
+def _restore_random_state(checkpoint: Checkpoint, device: torch.device, seed: int) -> None:
+    """Let random numbers go on; on a GPU that the run was not on, from one that seed and step determine."""
+    states = checkpoint.tensors("random")
+    torch.set_rng_state(states["torch"])
+    if device.type == "cuda" and "cuda" in states:
+        torch.cuda.set_rng_state(states["cuda"], device)
+    elif device.type == "cuda":
+        torch.cuda.manual_seed_all(mix_seed(seed, checkpoint.facts.position.step))

@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from fanin.kernels.active_inputs import ActiveInputs
+from fanin.kernels.positives import on_device
 from fanin.model import encode
 from fanin.training.non_finite import NonFiniteError, require_finite
 
@@ -33,9 +34,10 @@ def train_on(parts: TrainingParts, step: int, batch: Batch) -> StepLosses:
     Raises:
         NonFiniteError: x, the loss, dx or the encoder's gradient is not finite; the classifier may be spoilt then.
     """
-    x = encode(parts.encoder, batch.inputs)  # (B, D)
+    device = parts.model.device
+    x = encode(parts.encoder, batch.inputs, device)  # (B, D)
     require_finite(step, "the encoder's vectors", [x.values if isinstance(x, ActiveInputs) else x])
-    positives = parts.tail.positives(batch)
+    positives = on_device(parts.tail.positives(batch), device)
     losses, dx = parts.objectives.step(step, x, positives)
     if not math.isfinite(losses.trained):
         raise NonFiniteError(step, f"the loss is {losses.trained}")

@@ -15,6 +15,7 @@ from fanin.model_files import save_model
 from fanin.training.checkpoint_series import CheckpointSeries, newest_step
 from fanin.training.classifier_start import start_classifier
 from fanin.training.final_scores import final_scores
+from fanin.training.gpu_memory import forget_gpu_peaks, gpu_peaks
 from fanin.training.non_finite import NonFiniteError, advice_on_rates
 from fanin.training.parts import build_parts
 from fanin.training.position import Position
@@ -62,6 +63,7 @@ class Trainer:
         display: what is told of the progress.
         stop: signals to stop; by default they do what they do elsewhere.
         checkpoint: of the run, to go on from; by default it begins. See :func:`fanin.training.resume.resume_run`.
+        device: where encoder and classifier train, by default the CPU; their starts are computed on the CPU.
     """
 
     def __init__(
@@ -73,10 +75,13 @@ class Trainer:
         *,
         stop: StopSignals | None = None,
         checkpoint: Checkpoint | None = None,
+        device: torch.device | None = None,
     ) -> None:
         training = recipe.training
         self._recipe, self._data, self._run, self._display = recipe, data, run, display
         self._stop = stop or StopSignals()
+        self._device = device or torch.device("cpu")
+        forget_gpu_peaks(self._device)
         self._batches = data.train_batches(training.batch_size, training.seed)
         self._total_steps = training.steps or len(self._batches) * training.epochs
         self._epochs = math.ceil(self._total_steps / len(self._batches))  # the last may be cut short
@@ -125,7 +130,7 @@ class Trainer:
                 self._save()
             self._sound = False
             del self._parts
-        model, metrics = final_scores(self._run, self._recipe, self._data, self._position, self._display)
+        model, metrics = final_scores(self._run, self._recipe, self._data, self._position, self._display, self._device)
         with self._stop.deferred():
             self._run.log.write("end", **metrics)
             self._run.write_metrics(metrics)
@@ -138,6 +143,7 @@ class Trainer:
         if start_classifier(self._recipe, self._data, self._parts, self._display):
             self._position.train_seconds += time.monotonic() - started
             self._run.log.write("start", peak_bytes=peak_bytes())
+        self._parts.to(self._device)
         with self._stop.deferred():
             self._sound = True
             if self._recipe.training.on_non_finite == "skip":  # then there must be one to go back to
@@ -210,7 +216,7 @@ class Trainer:
         """Save a checkpoint of where the run stands."""
         started, position, state = time.monotonic(), self._position, state_of(self._parts)
         require_finite_state(position.step, state)
-        position.peak_bytes = max(position.peak_bytes, peak_bytes())
+        position.note_peaks(peak_bytes(), *gpu_peaks(self._device))
         facts = facts_of(self._parts, position, self._run.log.mark(), self._data, self._recipe)
         size = self._checkpoints.save(facts, state)
         seconds = round(time.monotonic() - started, 3)
@@ -220,7 +226,7 @@ class Trainer:
     def _return_to(self, checkpoint: Checkpoint) -> None:
         """Be where the run stood at a checkpoint; what its log says of later steps is cut off."""
         facts, self._sound = checkpoint.facts, False
-        self._parts = parts_of(checkpoint, self._recipe, self._data, self._total_steps, self._display)
+        self._parts = parts_of(checkpoint, self._recipe, self._data, self._total_steps, self._display, self._device)
         self._position = facts.position.model_copy(deep=True)
         if not self._run.has_model:  # somebody took it away
             self._position.best = None

@@ -1,0 +1,70 @@
+"""Training on another device than the CPU gives what the CPU gives; a device that is not there is refused."""
+
+import json
+import os
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import pytest
+import torch
+
+from fanin.errors import BackendError, ConfigError
+from fanin.training.device import resolve_device
+
+SCRIPT = Path(__file__).with_name("train_on_device.py")
+NO_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+DEVICES = ["lazy", pytest.param("cuda", marks=[pytest.mark.gpu, NO_GPU])]
+
+
+@cache
+def _runs(device, data):
+    paths = os.pathsep.join(sys.path)
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", SCRIPT, device, data],
+        env=os.environ | {"PYTHONPATH": paths},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_runs_are_those_of_the_cpu(planted, device):
+    own, expected = _runs(device, planted), _runs("cpu", planted)
+    assert [run["device"] for run in own].count(device) == 7
+    for run, twin in zip(own, expected, strict=True):
+        assert run["metrics"].partition(":")[0] == run["device"]
+        assert run["rewired"] == twin["rewired"]
+        tolerance = 1e-4 if device == "lazy" else 0.02  # a GPU's low formats are multiplied in bfloat16
+        assert run["losses"] == pytest.approx(twin["losses"], rel=tolerance), run["run"]
+        assert run["P@1"] == pytest.approx(twin["P@1"], abs=0.02 if device == "lazy" else 0.1), run["run"]
+
+
+def test_devices_by_name():
+    assert resolve_device("cpu") == torch.device("cpu")
+
+
+@pytest.mark.parametrize("name", ["gpu", "cuda:", "cuda:x", "cpu:1", "cuda:-1", "", "mps"])
+def test_unknown_names_are_refused(name):
+    with pytest.raises(ConfigError, match="use cpu, cuda or cuda:N"):
+        resolve_device(name)
+
+
+def test_a_gpu_that_is_there(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert resolve_device("cuda") == torch.device("cuda", 0)
+    assert resolve_device("cuda:1") == torch.device("cuda", 1)
+    with pytest.raises(BackendError, match=r"device 'cuda:2': torch .* finds 2 such GPU"):
+        resolve_device("cuda:2")
+
+
+@pytest.mark.parametrize("name", ["cuda", "cuda:0"])
+def test_a_gpu_that_is_not_there_is_refused(monkeypatch, name):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(BackendError, match=rf"device '{name}': torch .* finds no such GPU; use cpu, or"):
+        resolve_device(name)
