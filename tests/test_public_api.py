@@ -22,6 +22,7 @@ PUBLIC = [
     "Recipe",
     "SparseLinear",
     "TextClassifier",
+    "__version__",
     "load_recipe",
 ]
 

@@ -43,7 +43,7 @@ INTERRUPTED = ("head and tail with an auxiliary objective", "growth by what batc
 
 
 class Display(Silent):
-    """Lets the lazy device compute after every batch: it keeps all that leads to a value until then. May crash a run."""
+    """Lets the lazy device compute after every batch: it keeps all that leads to a value. May crash a run."""
 
     def __init__(self, crash_after=0):
         self._left = crash_after
