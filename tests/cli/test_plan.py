@@ -31,6 +31,20 @@ def test_a_plan_by_numbers_and_a_budget(invoke):
     assert "classifier weights" in outcome.out  # the plan itself is shown all the same
 
 
+def test_a_plan_for_a_gpu_needs_none(invoke):
+    numbers = ("plan", "--labels", "3000000", "--rows", "1000000", "--recipe", "plain", "--device", "cuda")
+    outcome = invoke(*numbers)
+    assert outcome.code == 0
+    for line in ("training, on the GPU, most while", "training, beside it, most while", "CUDA and its libraries"):
+        assert line in outcome.out
+    plan = json.loads(invoke(*numbers, "--json").out)
+    assert plan["gpu_peak_bytes"] == max(stage["gpu_bytes"] for stage in plan["training"])
+    outcome = invoke(*numbers, "--budget", "2GiB")
+    assert outcome.code == 2
+    assert "of memory on the GPU; 2.0 GiB are the budget. Any of these brings it under that:" in outcome.err
+    assert "is not known; use cpu, cuda" in invoke(*numbers[:-1], "gpu").err
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -14,6 +14,7 @@ from fanin.errors import ConfigError
 
 if TYPE_CHECKING:
     from fanin.training.data_sizes import DataSizes
+    from fanin.training.memory_parts import Stage
     from fanin.training.memory_plan import MemoryPlan
     from fanin.training.recipe import Recipe
 
@@ -40,12 +41,17 @@ def plan(
         str | None,
         typer.Option("--budget", metavar="SIZE", help="Refuse a plan above this, such as 4GiB, and say what helps."),
     ] = None,
+    device: Annotated[
+        str, typer.Option("--device", metavar="NAME", help="Plan for cpu or cuda; a budget is the GPU's then.")
+    ] = "cpu",
     json: Json = False,
 ) -> None:
     """Say how much memory a training run takes, part by part, before anything is allocated.
 
+    With --device cuda, which needs none here, it says what lies on the GPU and what beside it.
     Sizes of texts come from the data set's headers and its first 4,000 texts; with --labels short texts are assumed.
     """
+    from fanin.training.device import named_device
     from fanin.training.memory_base import base_bytes
     from fanin.training.memory_check import over_budget
     from fanin.training.memory_plan import plan_memory
@@ -53,14 +59,15 @@ def plan(
 
     limit = None if budget is None else _bytes(budget)
     chosen = load_recipe(recipe, settings or [])
+    gpu = named_device(device).type == "cuda"
     sizes, base = _sizes(data, labels, rows, chosen), base_bytes()
-    found = plan_memory(chosen, sizes, base)
+    found = plan_memory(chosen, sizes, base, gpu=gpu)
     if json:
         write_json({"recipe": recipe, "labels": sizes.labels, "rows": sizes.rows, **found.as_dict()})
     else:
         _write_tables(found)
-    if limit is not None and found.needed > limit:
-        raise over_budget(chosen, sizes, base, found.needed, limit, "the budget")
+    if limit is not None and found.limited > limit:
+        raise over_budget(chosen, sizes, base, found.limited, limit, "the budget", gpu=gpu)
 
 
 def _sizes(data: Path | None, labels: int | None, rows: int | None, recipe: Recipe) -> DataSizes:
@@ -88,7 +95,20 @@ def _bytes(amount: str) -> int:
 
 
 def _write_tables(found: MemoryPlan) -> None:
-    for title, stage in ((f"training, most while {found.peak.name}", found.peak), ("prediction", found.prediction)):
-        rows = [(part.name + (" (mapped)" if part.mapped else ""), mebibytes(part.bytes)) for part in stage.parts]
-        write_table([title, "memory"], rows, [("in all", mebibytes(stage.bytes))])
-    write_table(["stage of the training", "memory"], [(stage.name, mebibytes(stage.bytes)) for stage in found.training])
+    if found.gpu:
+        _write_stages("on the GPU, ", found.gpu_peak, found.prediction, gpu=True)
+    _write_stages("beside it, " if found.gpu else "", found.peak, found.prediction, gpu=False)
+    columns = ["stage of the training", "memory", *(["on the GPU"] if found.gpu else [])]
+    rows = []
+    for stage in found.training:
+        on_gpu = [mebibytes(stage.gpu_bytes)] if found.gpu else []
+        rows.append((stage.name, mebibytes(stage.bytes), *on_gpu))
+    write_table(columns, rows)
+
+
+def _write_stages(where: str, peak: Stage, prediction: Stage, *, gpu: bool) -> None:
+    """The parts of the largest stage of training and of prediction, in this machine's memory or on the GPU."""
+    for title, stage in ((f"training, {where}most while {peak.name}", peak), (f"{where}prediction", prediction)):
+        parts = [part for part in stage.parts if part.gpu == gpu]
+        rows = [(part.name + (" (mapped)" if part.mapped else ""), mebibytes(part.bytes)) for part in parts]
+        write_table([title, "memory"], rows, [("in all", mebibytes(stage.gpu_bytes if gpu else stage.bytes))])

@@ -46,7 +46,7 @@ def train(
 
     chosen, place = load_recipe(recipe, settings or []), resolve_device(device)
     dataset = open_dataset(data)
-    check_memory(chosen, dataset)
+    check_memory(chosen, dataset, place)
     display = make_display(quiet=quiet)
     folder = RunFolder.create(out, chosen, data, score_test=not no_test, device=device)
     with folder as run, StopSignals() as stop:

@@ -7,6 +7,9 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
+
+from fanin.training.memory_gpu import CONTEXT
 from fanin.training.process_memory import resident_bytes
 
 if TYPE_CHECKING:
@@ -28,6 +31,14 @@ def available_bytes(groups: Path = _GROUPS, process: Path = Path("/proc")) -> in
     """
     free = [*_free_on_the_machine(process), *_left_in_groups(groups, process)]
     return min(free) + resident_bytes() if free else None
+
+
+def gpu_available_bytes(device: torch.device | None) -> int | None:
+    """Bytes that this process can hold on a GPU, CUDA's own included; None where the device is not a GPU."""
+    if device is None or device.type != "cuda":
+        return None
+    free, _ = torch.cuda.mem_get_info(device)  # to ask has brought up CUDA, which a plan counts
+    return free + CONTEXT
 
 
 def _free_on_the_machine(process: Path) -> Iterator[int]:

@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING
 
 from fanin.errors import MemoryPlanError
 from fanin.training.data_sizes import sampled_sizes
-from fanin.training.memory_available import available_bytes
+from fanin.training.memory_available import available_bytes, gpu_available_bytes
 from fanin.training.memory_base import base_bytes
 from fanin.training.memory_plan import plan_memory
 from fanin.training.memory_ways_out import gibibytes, ways_out
 
 if TYPE_CHECKING:
+    import torch
+
     from fanin.data.dataset import Dataset
     from fanin.training.data_sizes import DataSizes
     from fanin.training.recipe import Recipe
@@ -22,8 +24,13 @@ UNCERTAIN = 0.15
 _SHOWN = 8
 
 
-def check_memory(recipe: Recipe, dataset: Dataset) -> None:
-    """Refuse a run that would not fit into the memory that this process may have.
+def check_memory(recipe: Recipe, dataset: Dataset, device: torch.device | None = None) -> None:
+    """Refuse a run that would not fit into the memory that this process may have, or that is free on its GPU.
+
+    Args:
+        recipe: the run's.
+        dataset: what it trains on.
+        device: where, by default on the CPU.
 
     Raises:
         MemoryPlanError: with ways out, as ``fanin plan`` tells them.
@@ -31,15 +38,21 @@ def check_memory(recipe: Recipe, dataset: Dataset) -> None:
         ConfigError: a setting does not fit the data.
     """
     available = available_bytes()
-    if available is None:
+    on_gpu = gpu_available_bytes(device)
+    if available is None and on_gpu is None:
         return
-    sizes, base = sampled_sizes(dataset, recipe), base_bytes()
-    needed = plan_memory(recipe, sizes, base).needed
-    if needed * (1 - UNCERTAIN) > available:
-        raise over_budget(recipe, sizes, base, needed, available, "free, counting limits of containers")
+    sizes, base, gpu = sampled_sizes(dataset, recipe), base_bytes(), on_gpu is not None
+    plan = plan_memory(recipe, sizes, base, gpu=gpu)
+    if available is not None and plan.needed * (1 - UNCERTAIN) > available:
+        what = "free, counting limits of containers"
+        raise over_budget(recipe, sizes, base, plan.needed, available, what)
+    if on_gpu is not None and plan.limited * (1 - UNCERTAIN) > on_gpu:
+        raise over_budget(recipe, sizes, base, plan.limited, on_gpu, "free there", gpu=True)
 
 
-def over_budget(recipe: Recipe, sizes: DataSizes, base: int, needed: int, budget: int, what: str) -> MemoryPlanError:
+def over_budget(
+    recipe: Recipe, sizes: DataSizes, base: int, needed: int, budget: int, what: str, *, gpu: bool = False
+) -> MemoryPlanError:
     """The error that says by how much a plan is over, and the ways out.
 
     Args:
@@ -49,9 +62,11 @@ def over_budget(recipe: Recipe, sizes: DataSizes, base: int, needed: int, budget
         needed: what the plan comes to.
         budget: what there is.
         what: the budget in words.
+        gpu: whether it is about a GPU's memory.
     """
-    head = f"training needs about {gibibytes(needed)} of memory; {gibibytes(budget)} are {what}"
-    ways = ways_out(recipe, sizes, base, budget)[:_SHOWN]
+    place = "memory on the GPU" if gpu else "memory"
+    head = f"training needs about {gibibytes(needed)} of {place}; {gibibytes(budget)} are {what}"
+    ways = ways_out(recipe, sizes, base, budget, gpu=gpu)[:_SHOWN]
     if not ways:
         return MemoryPlanError(f"{head}; no single setting saves much: take a smaller data set or a larger machine")
     lines = [f"  {number}. {way}" for number, way in enumerate(ways, 1)]

@@ -14,6 +14,7 @@ from fanin.classifier.label_bands import LabelBands
 from fanin.classifier.masked import MaskedLinear
 from fanin.classifier.sparse import SparseLinear
 from fanin.kernels.spec import compute_dtype, index_dtype, moment_count
+from fanin.training import memory_gpu
 from fanin.training.assemble_classifier import finds_related_labels, lay_out_classifier
 from fanin.training.memory_parts import Part, part
 
@@ -60,7 +61,7 @@ def moment_bytes(classifier: Classifier, update: UpdateSection) -> int:
     return moment_count(update.at(1.0)) * numbers
 
 
-def step_bytes(classifier: Classifier, rows: int, active: float, update: UpdateSection) -> int:
+def step_bytes(classifier: Classifier, rows: int, active: float, update: UpdateSection, *, gpu: bool = False) -> int:
     """The most that a training step makes for a while.
 
     Args:
@@ -68,13 +69,14 @@ def step_bytes(classifier: Classifier, rows: int, active: float, update: UpdateS
         rows: B.
         active: inputs that are active in a batch; 0 where x is dense.
         update: of the weights.
+        gpu: whether it is made on a GPU.
     """
-    return int(max(_step_bytes(layer, rows, active, update) for layer in _layers(classifier)))
+    return int(max(_step_bytes(layer, rows, active, update, gpu=gpu) for layer in _layers(classifier)))
 
 
-def ranking_bytes(classifier: Classifier, rows: int, active: float) -> int:
+def ranking_bytes(classifier: Classifier, rows: int, active: float, *, gpu: bool = False) -> int:
     """The most that finding the best labels makes for a while; arguments as of :func:`step_bytes`."""
-    return int(max(_ranking_bytes(layer, rows, active) for layer in _layers(classifier)))
+    return int(max(_ranking_bytes(layer, rows, active, gpu=gpu) for layer in _layers(classifier)))
 
 
 def build_bytes(classifier: Classifier, *, prior: bool) -> int:
@@ -107,7 +109,11 @@ def _layers(classifier: Classifier) -> Iterator[DenseLinear | SparseLinear]:
         yield classifier
 
 
-def _step_bytes(layer: DenseLinear | SparseLinear, rows: int, active: float, update: UpdateSection) -> float:
+def _step_bytes(
+    layer: DenseLinear | SparseLinear, rows: int, active: float, update: UpdateSection, *, gpu: bool
+) -> float:
+    if isinstance(layer, SparseLinear) and gpu:
+        return memory_gpu.sparse_step_bytes(layer, rows, active) + 2 * _shared_bytes(layer, rows) + _SCRATCH
     if isinstance(layer, SparseLinear):
         return _read_bytes(layer, rows, active, gradients=True) + 2 * _shared_bytes(layer, rows) + _SCRATCH
     L, D = layer.weight.shape
@@ -120,7 +126,9 @@ def _step_bytes(layer: DenseLinear | SparseLinear, rows: int, active: float, upd
     return x + _FLOAT * (2 * rows * chunk + 2 * gradient)
 
 
-def _ranking_bytes(layer: DenseLinear | SparseLinear, rows: int, active: float) -> float:
+def _ranking_bytes(layer: DenseLinear | SparseLinear, rows: int, active: float, *, gpu: bool) -> float:
+    if isinstance(layer, SparseLinear) and gpu:
+        return memory_gpu.sparse_ranking_bytes(layer, rows, active) + _shared_bytes(layer, rows)
     if isinstance(layer, SparseLinear):
         return _read_bytes(layer, rows, active, gradients=False) + _shared_bytes(layer, rows)
     L, D = layer.weight.shape

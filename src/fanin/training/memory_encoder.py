@@ -10,6 +10,7 @@ from fanin.encoders.bag import BagEncoder
 from fanin.encoders.intermediate import IntermediateLayer, base_encoder
 from fanin.encoders.transformer_encoder import TransformerEncoder
 from fanin.training.assemble import build_bag, build_features
+from fanin.training.memory_gpu import ENCODED_AT_A_TIME
 from fanin.training.memory_parts import Part, part
 from fanin.training.recipe import BagSection, FeaturesSection, TransformerSection
 
@@ -72,12 +73,15 @@ def update_parts(encoder: Encoder, sizes: DataSizes, rows: int) -> list[Part]:
     return found
 
 
-def activation_bytes(encoder: Encoder, recipe: Recipe, sizes: DataSizes, rows: int, *, training: bool) -> int:
+def activation_bytes(
+    encoder: Encoder, recipe: Recipe, sizes: DataSizes, rows: int, *, training: bool, gpu: bool = False
+) -> int:
     """What a batch leaves in the encoder, or takes at most on its way through it where nothing is kept."""
     base, section = base_encoder(encoder), recipe.encoder
     found = 0.0
     if isinstance(base, TransformerEncoder):
-        found = _transformer_bytes(base, cast("TransformerSection", section), sizes, rows, training=training)
+        section = cast("TransformerSection", section)
+        found = _transformer_bytes(base, section, sizes, rows, training=training, gpu=gpu)
     elif isinstance(base, BagEncoder):
         E, D = base.table.shape[1], base.learned_features
         kept = 4 * E + 6 * D
@@ -123,7 +127,7 @@ def _read_rows(sizes: DataSizes, rows: int) -> float:
 
 
 def _transformer_bytes(
-    base: TransformerEncoder, section: TransformerSection, sizes: DataSizes, rows: int, *, training: bool
+    base: TransformerEncoder, section: TransformerSection, sizes: DataSizes, rows: int, *, training: bool, gpu: bool
 ) -> float:
     """Of a layer some 18 arrays of (tokens, hidden size) are kept for its gradient; without one a few are there."""
     config: Any = base.transformer.config
@@ -132,7 +136,7 @@ def _transformer_bytes(
     if training and section.frozen:  # it reads vectors that are there already
         return pooled
     if not training:
-        return pooled + _ENCODED_AT_A_TIME * hidden * 12 * _FLOAT
+        return pooled + (ENCODED_AT_A_TIME if gpu else _ENCODED_AT_A_TIME) * hidden * 12 * _FLOAT
     padded = rows * min(1.3 * sizes.tokens_per_text, section.max_length)
     trained = max(layers - section.freeze_layers, 0)
     kept = trained if not section.gradient_checkpointing else 1 + trained / 18

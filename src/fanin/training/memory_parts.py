@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 
 class Part(NamedTuple):
@@ -13,11 +16,13 @@ class Part(NamedTuple):
         name: what it is.
         bytes: how large.
         mapped: whether it is a file's content, which the operating system takes back where memory is short.
+        gpu: whether it lies on the GPU.
     """
 
     name: str
     bytes: int
     mapped: bool = False
+    gpu: bool = False
 
 
 @dataclass(frozen=True)
@@ -34,19 +39,33 @@ class Stage:
 
     @property
     def bytes(self) -> int:
-        """All of it, as the operating system counts it."""
-        return sum(part.bytes for part in self.parts)
+        """All that is not on the GPU, as the operating system counts it."""
+        return sum(part.bytes for part in self.parts if not part.gpu)
 
     @property
     def needed(self) -> int:
-        """What must be there: all but content of files."""
-        return sum(part.bytes for part in self.parts if not part.mapped)
+        """What must be there besides the GPU's: all but content of files."""
+        return sum(part.bytes for part in self.parts if not part.gpu and not part.mapped)
+
+    @property
+    def gpu_bytes(self) -> int:
+        """All of it that is on the GPU."""
+        return sum(part.bytes for part in self.parts if part.gpu)
+
+    def limited(self, *, gpu: bool) -> int:
+        """What a budget is about: the GPU's memory if a run computes there, else what must be in this machine's."""
+        return self.gpu_bytes if gpu else self.needed
 
 
 def part(name: str, count: float, *, mapped: bool = False) -> list[Part]:
     """A part in a list, which is empty where it has no bytes.
 
     >>> part("nothing", 0), part("names", 3.2)
-    ([], [Part(name='names', bytes=3, mapped=False)])
+    ([], [Part(name='names', bytes=3, mapped=False, gpu=False)])
     """
     return [Part(name, int(count), mapped)] if count >= 1 else []
+
+
+def moved(parts: Iterable[Part], *, gpu: bool) -> list[Part]:
+    """The parts on the GPU, if that is where a run computes."""
+    return [part._replace(gpu=gpu) for part in parts]

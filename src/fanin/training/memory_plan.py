@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 from fanin.encoders.intermediate import base_encoder
 from fanin.kernels.spec import moment_count
 from fanin.model import PREDICTION_BATCH
-from fanin.training import memory_classifier, memory_data, memory_encoder
+from fanin.training import memory_classifier, memory_data, memory_encoder, memory_gpu
 from fanin.training.assemble_classifier import finds_related_labels
 from fanin.training.classifier_recipe import DenseStartSection, FixedFanInSection
-from fanin.training.memory_parts import Stage, part
+from fanin.training.memory_parts import Stage, moved, part
 from fanin.training.preparation import SCORING_BATCH
 from fanin.training.rewiring_recipe import RewiringSection
 
@@ -33,43 +33,59 @@ class MemoryPlan:
     Attributes:
         training: stages of the training, with all that is in memory then.
         prediction: the trained model at work, in another process.
+        gpu: whether the run computes on a GPU; a budget is about that one's memory then.
     """
 
     training: tuple[Stage, ...]
     prediction: Stage
+    gpu: bool = False
 
     @property
     def peak(self) -> Stage:
-        """The stage of the training that takes the most."""
+        """The stage of the training that takes the most of this machine's memory."""
         return max(self.training, key=lambda stage: stage.bytes)
+
+    @property
+    def gpu_peak(self) -> Stage:
+        """The stage of the training that takes the most of the GPU's."""
+        return max(self.training, key=lambda stage: stage.gpu_bytes)
 
     @property
     def needed(self) -> int:
         """The most that must be there in training, content of files apart."""
         return max(stage.needed for stage in self.training)
 
+    @property
+    def limited(self) -> int:
+        """The most of what a budget is about; see :meth:`fanin.training.memory_parts.Stage.limited`."""
+        return max(stage.limited(gpu=self.gpu) for stage in self.training)
+
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
 
         def plain(stage: Stage) -> dict[str, Any]:
             parts = [part._asdict() for part in stage.parts]
-            return {"stage": stage.name, "bytes": stage.bytes, "needed_bytes": stage.needed, "parts": parts}
+            gpu = {"gpu_bytes": stage.gpu_bytes} if self.gpu else {}
+            return {"stage": stage.name, "bytes": stage.bytes, "needed_bytes": stage.needed, **gpu, "parts": parts}
 
         return {
             "peak_bytes": self.peak.bytes,
             "needed_bytes": self.needed,
+            **({"gpu_peak_bytes": self.gpu_peak.gpu_bytes} if self.gpu else {}),
             "training": [plain(stage) for stage in self.training],
             "prediction": plain(self.prediction),
         }
 
 
-def plan_memory(recipe: Recipe, sizes: DataSizes, base: int) -> MemoryPlan:
-    """The memory plan of a run on one process, on the CPU.
+def plan_memory(recipe: Recipe, sizes: DataSizes, base: int, *, gpu: bool = False) -> MemoryPlan:
+    """The memory plan of a run on one process.
 
     Args:
         recipe: the run's.
         sizes: of its data.
         base: bytes of Python with everything that a run imports; see :func:`fanin.training.memory_base.base_bytes`.
+        gpu: whether it computes on a GPU: then model, updates and batches are there from the first step on. What the
+            kernels make for a while is counted, the GPU's share of libraries assumed (:mod:`.memory_gpu`).
 
     Raises:
         ConfigError: a setting does not fit the data.
@@ -77,73 +93,98 @@ def plan_memory(recipe: Recipe, sizes: DataSizes, base: int) -> MemoryPlan:
     encoder = memory_encoder.lay_out_encoder(recipe, sizes)
     classifier = memory_classifier.lay_out(recipe.classifier, encoder, sizes.labels)
     start, model = part("Python and libraries", base), memory_classifier.weight_parts(classifier)
+    context = moved(part("CUDA and its libraries", memory_gpu.CONTEXT), gpu=True) if gpu else []
     data = memory_data.data_parts(recipe, sizes, memory_encoder.kept_vector_bytes(encoder))
     weights = memory_encoder.weight_parts(encoder)
-    reading = memory_data.preparation_bytes(recipe, sizes) + _encoding_bytes(recipe, sizes, encoder)
-    stages = [Stage("reading the data", (*start, *part("tokenising", reading)))]
-    held = [*start, *data, *weights]
+    reading = part("tokenising", memory_data.preparation_bytes(recipe, sizes))
+    encoding = moved(_encoding(recipe, sizes, encoder, gpu=gpu), gpu=gpu)
+    stages = [Stage("reading the data", (*start, *context, *reading, *encoding))]
+    held = [*start, *context, *data, *weights]
     order = _clustering_bytes(recipe, sizes, encoder)
     if order:
         stages.append(Stage("ordering labels", (*held, *part("clustering", order))))
-    held += [*model, *_auxiliary_parts(recipe, sizes, encoder), *_remembered(recipe, sizes, encoder)]
+    beside, watched = _auxiliary_parts(recipe, sizes, encoder), _watched(recipe, sizes, encoder)
+    remembered = _remembered(recipe, sizes)
+    held += [*model, *beside, *watched, *remembered]
     stages.append(Stage("making the model", (*held, *_building(recipe, sizes, classifier))))
     first = _start_bytes(recipe, sizes, encoder, classifier)
     if first:
         stages.append(Stage("starting connections", (*held, *part("texts of the labels", first))))
-    stages += _loop(recipe, sizes, encoder, classifier, held)
-    loaded = [*start, *data, *weights, *model]
-    stages.append(_scoring("scoring the kept model", recipe, sizes, encoder, classifier, loaded))
+    own, learned = [*start, *context, *data], [*weights, *model]
+    held = [*own, *remembered, *moved([*learned, *beside, *watched], gpu=gpu)]
+    stages += _loop(recipe, sizes, encoder, classifier, held, gpu=gpu)
+    on_its_way = part("model on its way to the GPU", sum(held.bytes for held in learned) if gpu else 0)
+    loaded = [*own, *on_its_way, *moved(learned, gpu=gpu)]
+    stages.append(_scoring("scoring the kept model", recipe, sizes, encoder, classifier, loaded, gpu=gpu))
     needed = ("Python and libraries", "tokenizer", "label names", "label counts")
-    loaded = [*(held for held in (*start, *data) if held.name in needed), *weights, *model]
-    prediction = Stage("prediction", (*loaded, *_ranking(recipe, sizes, encoder, classifier, PREDICTION_BATCH)))
-    return MemoryPlan(tuple(stages), prediction)
+    loaded = [*(held for held in (*start, *data) if held.name in needed), *context, *moved(learned, gpu=gpu)]
+    ranking = _ranking(recipe, sizes, encoder, classifier, PREDICTION_BATCH, gpu=gpu)
+    return MemoryPlan(tuple(stages), Stage("prediction", (*loaded, *ranking)), gpu)
 
 
-def _loop(recipe: Recipe, sizes: DataSizes, encoder: Encoder, classifier: Classifier, held: list[Part]) -> list[Stage]:
+def _loop(
+    recipe: Recipe, sizes: DataSizes, encoder: Encoder, classifier: Classifier, held: list[Part], *, gpu: bool
+) -> list[Stage]:
     """Training steps and what comes between them."""
     B, update = recipe.training.batch_size, recipe.classifier.update
     active = memory_encoder.active_lexical(encoder, sizes, B)
-    kept = [
-        *held,
+    state = [
         *part("classifier's update state", memory_classifier.moment_bytes(classifier, update)),
         *_auxiliary_state(recipe, sizes, encoder),
         *memory_encoder.update_parts(encoder, sizes, B),
     ]
+    kept = [*held, *moved(state, gpu=gpu)]
     width = active + encoder.learned_features if active else 0
     step = [
-        *part("activations", memory_encoder.activation_bytes(encoder, recipe, sizes, B, training=True)),
-        *part("buffers of the classifier's step", memory_classifier.step_bytes(classifier, B, width, update)),
+        *part("activations", memory_encoder.activation_bytes(encoder, recipe, sizes, B, training=True, gpu=gpu)),
+        *part("buffers of the classifier's step", memory_classifier.step_bytes(classifier, B, width, update, gpu=gpu)),
     ]
-    stages = [Stage("training", (*kept, *step))]
+    stages = [Stage("training", (*kept, *moved(step, gpu=gpu)))]
     rewiring = getattr(recipe.classifier, "rewiring", None)
     if rewiring is not None:
-        stages.append(Stage("rewiring", (*kept, *part("rewiring", memory_classifier.rewiring_bytes(classifier)))))
-    stages.append(_scoring("validation", recipe, sizes, encoder, classifier, kept))
+        work = part("rewiring", memory_classifier.rewiring_bytes(classifier))
+        stages.append(Stage("rewiring", (*kept, *moved(work, gpu=gpu))))
+    stages.append(_scoring("validation", recipe, sizes, encoder, classifier, kept, gpu=gpu))
+    if gpu:
+        # What is on the GPU goes through this machine's memory into a file, a file at a time.
+        largest = max(sum(own.bytes for own in parts) for parts in (state, [own for own in held if own.gpu]))
+        stages.append(Stage("saving", (*kept, *part("tensors on their way into a file", largest))))
     return stages
 
 
 def _scoring(
-    name: str, recipe: Recipe, sizes: DataSizes, encoder: Encoder, classifier: Classifier, held: list[Part]
+    name: str,
+    recipe: Recipe,
+    sizes: DataSizes,
+    encoder: Encoder,
+    classifier: Classifier,
+    held: list[Part],
+    *,
+    gpu: bool,
 ) -> Stage:
     metrics = part("metrics", memory_data.evaluation_bytes(sizes.labels))
-    return Stage(name, (*held, *metrics, *_ranking(recipe, sizes, encoder, classifier, SCORING_BATCH)))
+    return Stage(name, (*held, *metrics, *_ranking(recipe, sizes, encoder, classifier, SCORING_BATCH, gpu=gpu)))
 
 
-def _ranking(recipe: Recipe, sizes: DataSizes, encoder: Encoder, classifier: Classifier, rows: int) -> list[Part]:
+def _ranking(
+    recipe: Recipe, sizes: DataSizes, encoder: Encoder, classifier: Classifier, rows: int, *, gpu: bool
+) -> list[Part]:
     active = memory_encoder.active_lexical(encoder, sizes, rows)
     width = active + encoder.learned_features if active else 0
-    return [
-        *part("activations", memory_encoder.activation_bytes(encoder, recipe, sizes, rows, training=False)),
-        *part("buffers of the ranking", memory_classifier.ranking_bytes(classifier, rows, width)),
+    work = [
+        *part("activations", memory_encoder.activation_bytes(encoder, recipe, sizes, rows, training=False, gpu=gpu)),
+        *part("buffers of the ranking", memory_classifier.ranking_bytes(classifier, rows, width, gpu=gpu)),
     ]
+    return moved(work, gpu=gpu)
 
 
-def _encoding_bytes(recipe: Recipe, sizes: DataSizes, encoder: Encoder) -> int:
+def _encoding(recipe: Recipe, sizes: DataSizes, encoder: Encoder, *, gpu: bool) -> list[Part]:
     """A frozen transformer at work on the texts, when the data are made ready."""
     if not memory_encoder.kept_vector_bytes(encoder):
-        return 0
+        return []
     weights = sum(held.bytes for held in memory_encoder.weight_parts(encoder))
-    return weights + memory_encoder.activation_bytes(encoder, recipe, sizes, SCORING_BATCH, training=False)
+    work = memory_encoder.activation_bytes(encoder, recipe, sizes, SCORING_BATCH, training=False, gpu=gpu)
+    return part("transformer at work", weights + work)
 
 
 def _building(recipe: Recipe, sizes: DataSizes, classifier: Classifier) -> list[Part]:
@@ -184,8 +225,8 @@ def _auxiliary_state(recipe: Recipe, sizes: DataSizes, encoder: Encoder) -> list
     return part("auxiliary objective's update state", count * K * encoder.learned_features * _FLOAT)
 
 
-def _remembered(recipe: Recipe, sizes: DataSizes, encoder: Encoder) -> list[Part]:
-    """What rewiring and the loss keep of labels, texts and batches."""
+def _watched(recipe: Recipe, sizes: DataSizes, encoder: Encoder) -> list[Part]:
+    """What rewiring keeps of labels, texts and batches."""
     section, found = recipe.classifier, []
     if isinstance(section, FixedFanInSection) and section.rewiring is not None:
         found += part("rewiring's places of labels", _LONG * sizes.labels)
@@ -197,6 +238,12 @@ def _remembered(recipe: Recipe, sizes: DataSizes, encoder: Encoder) -> list[Part
             found += part("rewiring's texts", 2 * inputs * max(rewiring.history.rows, B))
         if "gradient" in grow:
             found += part("rewiring's batches", _FLOAT * inputs * B * rewiring.history.batches)
+    return found
+
+
+def _remembered(recipe: Recipe, sizes: DataSizes) -> list[Part]:
+    """What the loss keeps of labels and texts; a batch's share is looked up where the data are."""
+    section, found = recipe.classifier, []
     if section.tail != "none":
         found += part("weights or margins by frequency", _FLOAT * sizes.labels)
     if isinstance(section, FixedFanInSection) and section.own_text_margin and section.start == "tokens":

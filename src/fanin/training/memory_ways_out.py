@@ -36,7 +36,7 @@ class WayOut:
     Attributes:
         settings: for ``--set``, each "section.key=value".
         instead: what they are now, in the same order.
-        needed: bytes that must be there in training with them.
+        needed: bytes that must be there in training with them, on the GPU if the run computes there.
     """
 
     settings: tuple[str, ...]
@@ -62,7 +62,7 @@ def gibibytes(count: float) -> str:
     return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.0f} MiB"
 
 
-def ways_out(recipe: Recipe, sizes: DataSizes, base: int, budget: int) -> list[WayOut]:
+def ways_out(recipe: Recipe, sizes: DataSizes, base: int, budget: int, *, gpu: bool = False) -> list[WayOut]:
     """Changes that make a plan smaller: first those that bring it under the budget, the least of each setting.
 
     Where none does that alone, the largest savings are put together.
@@ -72,12 +72,13 @@ def ways_out(recipe: Recipe, sizes: DataSizes, base: int, budget: int) -> list[W
         sizes: of the data.
         base: as in :func:`fanin.training.memory_plan.plan_memory`.
         budget: bytes.
+        gpu: whether the run computes on a GPU, whose memory the budget is then.
     """
-    plans = _Plans(recipe, sizes, base, budget)
+    plans = _Plans(recipe, sizes, base, budget, gpu=gpu)
     now = plans.with_settings([])
     assert now is not None, "the recipe has a plan"
     ways = [way for options in _changes(recipe) if (way := plans.least(options)) is not None]
-    worth = sorted((way for way in ways if way.needed <= (1 - _WORTH) * now.needed), key=lambda way: way.needed)
+    worth = sorted((way for way in ways if way.needed <= (1 - _WORTH) * now.limited), key=lambda way: way.needed)
     fitting = [way for way in worth if way.needed <= budget]
     if fitting:
         return fitting
@@ -88,13 +89,13 @@ def ways_out(recipe: Recipe, sizes: DataSizes, base: int, budget: int) -> list[W
 class _Plans:
     """Plans of a recipe with changes; arguments as of :func:`ways_out`."""
 
-    def __init__(self, recipe: Recipe, sizes: DataSizes, base: int, budget: int) -> None:
-        self._recipe, self._sizes, self._base, self._budget = recipe, sizes, base, budget
+    def __init__(self, recipe: Recipe, sizes: DataSizes, base: int, budget: int, *, gpu: bool) -> None:
+        self._recipe, self._sizes, self._base, self._budget, self._gpu = recipe, sizes, base, budget, gpu
 
     def with_settings(self, settings: Sequence[str]) -> MemoryPlan | None:
         """The plan with some settings, None where they do not fit the others or the data."""
         try:
-            return plan_memory(changed_recipe(self._recipe, settings), self._sizes, self._base)
+            return plan_memory(changed_recipe(self._recipe, settings), self._sizes, self._base, gpu=self._gpu)
         except ConfigError:
             return None
 
@@ -128,17 +129,17 @@ class _Plans:
             settings.append(setting)
             left.discard(setting)
             over = now
-            if plan.needed <= self._budget:
+            if plan.limited <= self._budget:
                 return self._way(settings, plan)
         return None
 
     def _over(self, plan: MemoryPlan) -> int:
         """By how much all stages are over the budget: to bring one of two down is progress."""
-        return sum(max(stage.needed - self._budget, 0) for stage in plan.training)
+        return sum(max(stage.limited(gpu=self._gpu) - self._budget, 0) for stage in plan.training)
 
     def _way(self, settings: Sequence[str], plan: MemoryPlan) -> WayOut:
         instead = tuple(_shown(self._recipe, _name(setting)) for setting in settings)
-        return WayOut(tuple(settings), instead, plan.needed)
+        return WayOut(tuple(settings), instead, plan.limited)
 
 
 def _name(setting: str) -> str:
