@@ -9,11 +9,11 @@ import torch
 from benchmarks.gpu.bert import Bert
 from benchmarks.gpu.clock import milliseconds
 from benchmarks.gpu.dense_step import DenseStep
-from benchmarks.gpu.kahan_adamw import KahanAdamW
 from benchmarks.gpu.layers import DTYPES, random_batch, random_layer
 from benchmarks.gpu.recorder import guarded
 
 from fanin.kernels.spec import SGD, Loss, Moments
+from fanin.training.bfloat16_adamw import BFloat16AdamW
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -80,7 +80,9 @@ def _peak(build: Callable[[], Classifier], device: torch.device, sizes: Sizes, L
     torch.manual_seed(0)
     with torch.device(device):
         encoder = Bert(sizes.layers, sizes.features, sizes.vocabulary).to(torch.bfloat16)
-    optimizer, classifier = KahanAdamW(encoder.parameters(), 1e-5), build()
+    parameters = [p for p in encoder.parameters() if p.requires_grad]
+    optimizer = BFloat16AdamW([{"params": parameters, "lr": 1e-5, "weight_decay": 0.01}], "kahan")
+    classifier = build()
     tokens = torch.randint(sizes.vocabulary, (sizes.batch, sizes.tokens), device=device)
     _, positives = random_batch(sizes.batch, 1, L, device)
     if device.type == "cuda":  # what only the making took is none of the step's

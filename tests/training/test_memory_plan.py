@@ -62,18 +62,19 @@ def test_weights_and_state_are_counted_exactly(name):
     assert isinstance(classifier, LabelBands) == (name in ("bands", "head_tail"))
 
 
+@pytest.mark.parametrize(("weights", "each", "states"), [("fp32", 4, 8), ("bf16-kahan", 2, 6), ("bf16-fp32", 2, 12)])
 @pytest.mark.parametrize("settings", [(), ("encoder.blocks=0",), ("intermediate.width=64",)])
-def test_the_encoder_is_counted_exactly(settings):
-    recipe = load_recipe("plain", [*SMALL, *settings])
+def test_the_encoder_is_counted_exactly(settings, weights, each, states):
+    recipe = load_recipe("plain", [*SMALL, *settings, f"encoder.weights={weights}"])
     planned = memory_encoder.lay_out_encoder(recipe, SIZES)
     encoder = build_bag(recipe.encoder, VOCABULARY, 0)
     extra = 64 * 32 + 64 if "intermediate" in "".join(settings) else 0
-    tensors = sum(tensor.nbytes for tensor in encoder.state_dict().values()) + 4 * extra
-    assert sum(part.bytes for part in memory_encoder.weight_parts(planned)) == tensors
-    trained = 4 * (sum(parameter.numel() for parameter in encoder.parameters()) + extra)
-    parts = {part.name: part.bytes for part in memory_encoder.update_parts(planned, SIZES, 8)}
-    assert parts["encoder's AdamW state"] == 2 * trained
-    assert parts["encoder's gradients"] == trained
+    buffers = sum(tensor.nbytes for tensor in encoder.buffers())
+    trained = sum(parameter.numel() for parameter in encoder.parameters()) + extra
+    assert sum(part.bytes for part in memory_encoder.weight_parts(planned)) == buffers + each * trained
+    parts = {part.name: part.bytes for part in memory_encoder.update_parts(planned, SIZES, 8, recipe.encoder.master)}
+    assert parts["encoder's AdamW state"] == states * trained
+    assert parts["encoder's gradients"] == each * trained
     assert parts["embedding table's state"] == 8 * VOCABULARY
 
 

@@ -49,6 +49,8 @@ RECIPES = {
     "margins of own texts": ("plain", *WORDS, "classifier.own_text_margin=0.5"),
     "bfloat16": ("plain", *NOISE, "classifier.weights=bf16", "classifier.cluster_size=4", f"{GROW}=gradient"),
     "float8": ("plain", "classifier.weights=fp8"),
+    "encoder in bfloat16, compensated": ("plain", *NOISE, "encoder.weights=bf16-kahan", INTERMEDIATE),
+    "encoder in bfloat16, with a copy": ("plain", *NOISE, "encoder.weights=bf16-fp32"),
     "default": ("default", *NOISE, "classifier.fan_in=16", "classifier.rewiring.interval=10"),
     "bottleneck": ("bottleneck", *NOISE, "classifier.width=8"),
     "mask": ("masked", *NOISE, "classifier.fan_in=8", "classifier.rewiring.interval=10"),

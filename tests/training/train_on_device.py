@@ -22,11 +22,17 @@ from fanin.training.trainer import Trainer
 from planted import TINY
 
 CPU = torch.device("cpu")
-SHORT = [*TINY, "training.steps=10", "training.log_every=1", "classifier.rewiring.interval=2"]
+SHORT = [*TINY, "training.steps=6", "training.log_every=1", "classifier.rewiring.interval=2"]
 RUNS = {
-    "bfloat16 weights behind an intermediate layer": (
+    "all in bfloat16, behind an intermediate layer": (
         "plain",
-        [*SHORT, "classifier.fan_in=16", "classifier.weights=bf16", "intermediate.width=48"],
+        [
+            *SHORT,
+            "classifier.fan_in=16",
+            "classifier.weights=bf16",
+            "encoder.weights=bf16-kahan",
+            "intermediate.width=48",
+        ],
     ),
     "the default, in bands and from tokens": ("default", [*SHORT, "classifier.fan_in=16"]),
     "head and tail with an auxiliary objective": (
@@ -58,7 +64,7 @@ class Display(Silent):
 
 def train(name, data, folder, device, display):
     recipe_name, settings = RUNS[name]
-    recipe = load_recipe(recipe_name, [*settings, "training.checkpoint.steps=4"])
+    recipe = load_recipe(recipe_name, [*settings, "training.checkpoint.steps=3"])
     with RunFolder.create(folder / "run", recipe, data) as run:
         prepared = prepare(open_dataset(data), recipe, folder / "cache", Silent())
         return Trainer(recipe, prepared, run, display, device=device).train()
@@ -67,7 +73,7 @@ def train(name, data, folder, device, display):
 def train_across(name, data, folder, first, second):
     """Begin on one device, crash, and go on with the checkpoint on another one."""
     try:
-        train(name, data, folder, first, Display(crash_after=6))
+        train(name, data, folder, first, Display(crash_after=5))
     except RuntimeError as error:
         if str(error) != "crash":
             raise
@@ -94,20 +100,12 @@ def main(device: torch.device, data: Path) -> None:
                 report(name, train_across(name, data, Path(folder), first, second), Path(folder) / "run")
 
 
-class UnfusedAdamW(torch.optim.AdamW):
-    """AdamW for a device that has no fused one."""
-
-    def add_param_group(self, group):
-        super().add_param_group(group | {"fused": False, "foreach": False})
-
-
 def bring_up_lazy_device():
     import torch._lazy.ts_backend
 
     torch._lazy.ts_backend.init()
     # As from the CPU to a GPU, a parameter that moves stays the object that the optimizer knows.
     torch.__future__.set_swap_module_params_on_conversion(True)
-    torch.optim.AdamW = UnfusedAdamW
 
 
 if __name__ == "__main__":

@@ -165,8 +165,9 @@ class BagEncoder(nn.Module):
         self._bags = self._gradient = None
         if self.training and torch.is_grad_enabled():
             self._bags = _Bags(tokens, bags, weights, output.requires_grad_())
-        x: Tensor = self.dropout(self.final_norm(self.mlp(self.project(self.norm(output)))))
-        return x
+        hidden = output.to(self.norm.weight.dtype)
+        x: Tensor = self.dropout(self.final_norm(self.mlp(self.project(self.norm(hidden)))))
+        return x.float()
 
     @torch.no_grad()
     def weigh_by_rarity(self, counts: Tensor, texts: int) -> None:

@@ -75,7 +75,9 @@ class FeatureEncoder(DenseOnly):
         """Vectors x (B, D) float32 of features (B, D0) float32."""
         if self._layer_norm:
             features = layer_norm(features, (self.in_features,))
-        x: Tensor = self.dropout(self.project(features))
+        if isinstance(self.project, nn.Linear):
+            features = self.project(features.to(self.project.weight.dtype)).float()
+        x: Tensor = self.dropout(features)
         return x
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:

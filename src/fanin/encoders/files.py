@@ -9,6 +9,7 @@ import torch
 from fanin.encoders.bag import BagEncoder, block_count
 from fanin.encoders.features import FeatureEncoder, SparseFeatureEncoder
 from fanin.encoders.intermediate import IntermediateLayer
+from fanin.encoders.storage import widened
 from fanin.encoders.tokenization import Tokenizer
 from fanin.encoders.transformer_encoder import TransformerEncoder
 from fanin.errors import CheckpointError, ConfigError
@@ -87,7 +88,7 @@ def save_intermediate(encoder: IntermediateLayer, folder: Path) -> dict[str, Any
     Raises:
         OSError: the file cannot be written; so does a SafetensorError.
     """
-    write_tensors(encoder.layer.state_dict(), folder / _INTERMEDIATE_FILE)
+    write_tensors(widened(encoder.layer.state_dict()), folder / _INTERMEDIATE_FILE)
     return dict(encoder.settings)
 
 
@@ -108,7 +109,7 @@ def load_intermediate(encoder: Encoder, settings: Mapping[str, Any], folder: Pat
 
 
 def _save_weights(encoder: nn.Module, folder: Path) -> None:
-    write_tensors(encoder.state_dict(), folder / WEIGHTS_FILE)
+    write_tensors(widened(encoder.state_dict()), folder / WEIGHTS_FILE)
 
 
 def _load_bag(folder: Path, settings: Mapping[str, Any]) -> Encoder:

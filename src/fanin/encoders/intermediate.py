@@ -112,7 +112,7 @@ class IntermediateLayer(nn.Module):
 
     def _widened(self, x: Tensor) -> Tensor:
         # Dropout first: the values are the same, and of the (B, W) arrays only the last one and a mask are kept.
-        return torch.relu_(self.dropout(self.layer(x)))
+        return torch.relu_(self.dropout(self.layer(x.to(self.layer.weight.dtype)).float()))
 
 
 def base_encoder(encoder: Encoder) -> Encoder:

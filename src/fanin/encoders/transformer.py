@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
+from fanin.encoders.storage import widened
 from fanin.encoders.transformer_encoder import TransformerEncoder, without_pooler
 from fanin.encoders.transformer_tokens import TransformerTokenizer, saved_max_length
 from fanin.errors import CheckpointError, ConfigError
@@ -78,8 +79,8 @@ def save_transformer(encoder: TransformerEncoder, folder: Path) -> None:
     """
     transformer: Any = encoder.transformer
     with _quiet(_library()):
-        transformer.save_pretrained(folder / MODEL_FOLDER)
-    write_tensors(encoder.tail.state_dict(), folder / TAIL_FILE)
+        transformer.save_pretrained(folder / MODEL_FOLDER, state_dict=widened(transformer.state_dict()))
+    write_tensors(widened(encoder.tail.state_dict()), folder / TAIL_FILE)
 
 
 def load_transformer(folder: Path, settings: Mapping[str, Any]) -> TransformerEncoder:

@@ -10,6 +10,7 @@ from fanin.data.feature_store import FeatureStore
 from fanin.encoders.bag import BagEncoder
 from fanin.encoders.features import FeatureEncoder, SparseFeatureEncoder
 from fanin.encoders.intermediate import IntermediateLayer
+from fanin.encoders.storage import in_bfloat16
 from fanin.encoders.transformer_encoder import TransformerEncoder
 from fanin.errors import ConfigError
 from fanin.kernels.drawing import mix_seed
@@ -42,10 +43,11 @@ def build_encoder(
         ConfigError: a transformer cannot be loaded, or a setting does not fit it or the data.
     """
     encoder = _build_encoder(section, data, seed)
-    if intermediate is None:
-        return encoder
-    with enough_memory(f"an intermediate layer of {intermediate.width:,} features", "intermediate.width"):
-        return IntermediateLayer(encoder, intermediate.width, dropout=intermediate.dropout, seed=mix_seed(seed, 1))
+    if intermediate is not None:
+        with enough_memory(f"an intermediate layer of {intermediate.width:,} features", "intermediate.width"):
+            dropout = intermediate.dropout
+            encoder = IntermediateLayer(encoder, intermediate.width, dropout=dropout, seed=mix_seed(seed, 1))
+    return encoder if section.master is None else in_bfloat16(encoder)
 
 
 def _build_encoder(section: AnyEncoderSection, data: PreparedData, seed: int) -> Encoder:
@@ -144,6 +146,7 @@ def build_encoder_update(
         weight_decay=section.weight_decay,
         clip_norm=section.clip_norm,
         total_steps=total_steps,
+        master=section.master,
     )
 
 

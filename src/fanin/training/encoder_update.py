@@ -9,19 +9,22 @@ import torch
 
 from fanin.errors import CheckpointError
 from fanin.kernels.active_inputs import ActiveInputs
+from fanin.training.bfloat16_adamw import BFloat16AdamW
 from fanin.training.non_finite import NonFiniteError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from fanin.encoders.interface import Encoder
+    from fanin.training.bfloat16_adamw import Master
     from fanin.training.optimizer_recipe import ScheduleSection
 
 
 class EncoderUpdate:
     """AdamW over an encoder's dense parameters, a learning rate a group of them, and the updates of its table.
 
-    Biases and norms are not decayed; parameters that need no gradient are left alone.
+    Biases and norms are not decayed; parameters that need no gradient are left alone. Parameters in bfloat16 are for
+    :class:`fanin.training.bfloat16_adamw.BFloat16AdamW`.
 
     Args:
         encoder: what is trained.
@@ -29,6 +32,7 @@ class EncoderUpdate:
         weight_decay: of the matrices.
         clip_norm: largest Euclidean norm of the whole gradient, table included.
         total_steps: of the run.
+        master: what is kept of each parameter where they are in bfloat16; None where they are in float32.
     """
 
     def __init__(
@@ -39,6 +43,7 @@ class EncoderUpdate:
         weight_decay: float,
         clip_norm: float,
         total_steps: int,
+        master: Master | None = None,
     ) -> None:
         self._encoder, self._schedules = encoder, schedules
         self._clip_norm, self._total_steps = clip_norm, total_steps
@@ -55,7 +60,12 @@ class EncoderUpdate:
             ]
         groups = [group for group in groups if group["params"]]
         # Frozen features may leave nothing to train here.
-        self._optimizer = torch.optim.AdamW(groups, lr=0.0) if groups else None
+        self._optimizer: torch.optim.AdamW | BFloat16AdamW | None = None
+        if groups:
+            self._optimizer = torch.optim.AdamW(groups, lr=0.0) if master is None else BFloat16AdamW(groups, master)
+        self._state_names: tuple[str, ...] = ("exp_avg", "exp_avg_sq")
+        if isinstance(self._optimizer, BFloat16AdamW):
+            self._state_names = self._optimizer.state_names
 
     def backward(self, x: torch.Tensor | ActiveInputs, dx: torch.Tensor) -> None:
         """Give the gradient of a batch's vectors to the encoder; nothing where all of it is frozen."""
@@ -118,7 +128,7 @@ class EncoderUpdate:
         parameters = [parameter for group in self._optimizer.param_groups for parameter in group["params"]]
         for place, values in of_parameter.items():
             shape = parameters[place].shape if place < len(parameters) else None
-            wanted = {"step": torch.Size([]), "exp_avg": shape, "exp_avg_sq": shape}
+            wanted = {"step": torch.Size([]), **dict.fromkeys(self._state_names, shape)}
             if {name: tensor.shape for name, tensor in values.items()} != wanted:
                 raise CheckpointError(f"state of the encoder's update: that of parameter {place} does not fit")
         own = self._optimizer.state_dict()

@@ -8,6 +8,7 @@ import torch
 
 from fanin.encoders.bag import BagEncoder
 from fanin.encoders.intermediate import IntermediateLayer, base_encoder
+from fanin.encoders.storage import in_bfloat16
 from fanin.encoders.transformer_encoder import TransformerEncoder
 from fanin.training.assemble import build_bag, build_features
 from fanin.training.memory_gpu import ENCODED_AT_A_TIME
@@ -16,6 +17,7 @@ from fanin.training.recipe import BagSection, FeaturesSection, TransformerSectio
 
 if TYPE_CHECKING:
     from fanin.encoders.interface import Encoder
+    from fanin.training.bfloat16_adamw import Master
     from fanin.training.data_sizes import DataSizes
     from fanin.training.recipe import Recipe
 
@@ -45,7 +47,7 @@ def lay_out_encoder(recipe: Recipe, sizes: DataSizes) -> Encoder:
                 encoder = build_transformer(section, lay_out_pretrained(section.model, section.max_length), 0)
         if recipe.intermediate is not None:
             encoder = IntermediateLayer(encoder, recipe.intermediate.width, dropout=recipe.intermediate.dropout)
-    return encoder
+        return encoder if section.master is None else in_bfloat16(encoder)
 
 
 def weight_parts(encoder: Encoder) -> list[Part]:
@@ -55,16 +57,19 @@ def weight_parts(encoder: Encoder) -> list[Part]:
     return part("embedding table", table) + part("encoder's other weights", total - table)
 
 
-def update_parts(encoder: Encoder, sizes: DataSizes, rows: int) -> list[Part]:
+def update_parts(encoder: Encoder, sizes: DataSizes, rows: int, master: Master | None = None) -> list[Part]:
     """The state of the updates, and gradients.
 
     Args:
         encoder: the encoder, its weights perhaps without memory.
         sizes: of the data.
         rows: B.
+        master: what AdamW keeps of parameters in bfloat16; None where they are in float32.
     """
     trained = sum(parameter.nbytes for parameter in encoder.dense_parameters() if parameter.requires_grad)
-    found = part("encoder's AdamW state", 2 * trained) + part("encoder's gradients", trained)
+    # Of each parameter: two moments; with a compensation; with a copy, and all in float32 beside bfloat16.
+    states = {None: 2, "kahan": 3, "fp32": 6}[master]
+    found = part("encoder's AdamW state", states * trained) + part("encoder's gradients", trained)
     base = base_encoder(encoder)
     if isinstance(base, BagEncoder):
         touched = min(_read_rows(sizes, rows), len(base.table))

@@ -131,7 +131,7 @@ def _loop(
     state = [
         *part("classifier's update state", memory_classifier.moment_bytes(classifier, update)),
         *_auxiliary_state(recipe, sizes, encoder),
-        *memory_encoder.update_parts(encoder, sizes, B),
+        *memory_encoder.update_parts(encoder, sizes, B, recipe.encoder.master),
     ]
     kept = [*held, *moved(state, gpu=gpu)]
     width = active + encoder.learned_features if active else 0

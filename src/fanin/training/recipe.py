@@ -6,7 +6,7 @@ single settings. Unknown keys are refused with the nearest known one, and all mi
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
@@ -22,6 +22,9 @@ from fanin.training.classifier_recipe import (
 from fanin.training.optimizer_recipe import ScheduleSection
 from fanin.training.recipe_section import Count, CountOrZero, NotNegative, Positive, Section
 from fanin.training.remedies_recipe import AuxiliarySection, IntermediateSection
+
+if TYPE_CHECKING:
+    from fanin.training.bfloat16_adamw import Master
 
 Cutoff = Annotated[int, Field(ge=1, le=1000)]
 
@@ -54,11 +57,21 @@ class EncoderSection(Section):
         optimizer: schedule of the dense parameters (AdamW).
         weight_decay: of the dense parameters' matrices.
         clip_norm: largest Euclidean norm of the encoder's whole gradient, table included.
+        weights: what the dense parameters are stored as: "fp32"; "bf16-kahan", bfloat16 with a compensation of what
+            rounding has cut off their updates; or "bf16-fp32", bfloat16 with a float32 copy for the updates
+            (:class:`fanin.training.bfloat16_adamw.BFloat16AdamW`). A kept model is float32.
     """
 
     optimizer: ScheduleSection = ScheduleSection(learning_rate=1e-3)
     weight_decay: NotNegative = 0.01
     clip_norm: Positive = 1.0
+    weights: Literal["fp32", "bf16-kahan", "bf16-fp32"] = "fp32"
+
+    @property
+    def master(self) -> Master | None:
+        """What is kept of each parameter beside its bfloat16; None where they are float32."""
+        masters: dict[str, Master] = {"bf16-kahan": "kahan", "bf16-fp32": "fp32"}
+        return masters.get(self.weights)
 
 
 class BagSection(EncoderSection):
@@ -131,6 +144,8 @@ class TransformerSection(EncoderSection):
         ]
         if self.frozen and idle:
             raise ValueError(f"{', '.join(idle)} does nothing where frozen is true; leave it out")
+        if self.frozen and self.weights != "fp32":
+            raise ValueError("a frozen transformer stays as it is; with frozen set weights to fp32")
         return self
 
 

@@ -1,0 +1,155 @@
+"""AdamW for parameters in bfloat16, whose updates are mostly smaller than what bfloat16 can add to them."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+
+from fanin.kernels import dispatch
+from fanin.kernels.drawing import mix_seed
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from torch import Tensor
+
+    State = dict[str, Tensor]
+
+Master = Literal["kahan", "fp32"]
+
+_PIECE = 1 << 22  # values worked on in float32 at a time
+_ROUNDING_SEED = 0x5EC04D
+
+
+class BFloat16AdamW:
+    """Adam with decoupled weight decay (Loshchilov and Hutter, 2019) that loses no update to bfloat16's spacing.
+
+    With master "kahan" each parameter has a compensation beside it, in bfloat16 too, of what rounding has cut off of
+    its updates so far (Kahan, 1965); both moments are bfloat16, the second one rounded stochastically, since a decay of
+    a thousandth is less than half of its spacing. With "fp32" a float32 copy of the parameter and float32 moments are
+    kept. All arithmetic is in float32, a piece of a parameter at a time.
+
+    Bytes a parameter, its own two and its gradient's two included: 10 with "kahan", 16 with "fp32"; torch's AdamW on
+    float32 parameters has 16 and temporary arrays of 4 to 8.
+
+    Args:
+        groups: each with "params" and "weight_decay"; "lr" is set to 0.0 where it is missing and may be changed between
+            steps.
+        master: what is kept of the bits that a parameter has no room for.
+        beta1: decay of the first moment.
+        beta2: decay of the second moment.
+        eps: added to its root.
+
+    Attributes:
+        param_groups: the groups.
+
+    >>> weight = torch.nn.Parameter(torch.ones(4, dtype=torch.bfloat16))
+    >>> optimizer = BFloat16AdamW([{"params": [weight], "weight_decay": 0.0, "lr": 1e-4}], "kahan")
+    >>> for _ in range(100):  # together a step of 0.01, each one far below the spacing of 0.004 below 1
+    ...     weight.grad = torch.ones_like(weight)
+    ...     optimizer.step()
+    >>> weight.tolist()
+    [0.98828125, 0.98828125, 0.98828125, 0.98828125]
+    """
+
+    def __init__(
+        self,
+        groups: Sequence[dict[str, Any]],
+        master: Master,
+        *,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        eps: float = 1e-8,
+    ) -> None:
+        self.param_groups = [{"lr": 0.0, **group} for group in groups]
+        self._master, self._beta1, self._beta2, self._eps = master, beta1, beta2, eps
+        self._parameters = [parameter for group in self.param_groups for parameter in group["params"]]
+        self._state: list[State | None] = [None] * len(self._parameters)
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """Update every parameter that has a gradient, and free the gradient."""
+        number = 0
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    self._update(number, parameter, group["lr"], group["weight_decay"])
+                    parameter.grad = None
+                number += 1
+
+    def zero_grad(self) -> None:
+        """Forget all gradients."""
+        for parameter in self._parameters:
+            parameter.grad = None
+
+    def state_dict(self) -> dict[str, dict[int, State]]:
+        """The live tensors of every parameter's state, by the parameter's number and name, under "state"."""
+        return {"state": {number: state for number, state in enumerate(self._state) if state is not None}}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take up copies of what :meth:`state_dict` gave, on the parameters' device."""
+        for number, values in state["state"].items():
+            parameter = self._parameters[number]
+            own = self._fresh(parameter)
+            self._state[number] = {name: values[name].to(own[name].device, own[name].dtype, copy=True) for name in own}
+
+    @property
+    def state_names(self) -> tuple[str, ...]:
+        """Of the tensors of a parameter's shape in its state."""
+        return "exp_avg", "exp_avg_sq", "master" if self._master == "fp32" else "lost"
+
+    def _fresh(self, parameter: Tensor) -> State:
+        """The state before the first step."""
+        value = parameter.detach()
+        state = {"step": torch.zeros(())}  # read by the processor
+        if self._master == "fp32":
+            wide = torch.zeros_like(value, dtype=torch.float32)
+            return state | {"exp_avg": wide, "exp_avg_sq": wide.clone(), "master": value.float()}
+        return state | {name: torch.zeros_like(value) for name in ("exp_avg", "exp_avg_sq", "lost")}
+
+    def _update(self, number: int, parameter: Tensor, rate: float, decay: float) -> None:
+        state = self._state[number]
+        if state is None:
+            state = self._state[number] = self._fresh(parameter)
+        state["step"] += 1
+        step = int(state["step"])
+        assert parameter.grad is not None
+        flat = [tensor.view(-1) for tensor in (parameter.detach(), parameter.grad.contiguous())]
+        flat += [state[name].view(-1) for name in self.state_names]
+        size, seed = parameter.numel(), mix_seed(_ROUNDING_SEED, number)
+        for start in range(0, size, _PIECE):
+            value, gradient, mean, square, kept = (tensor[start : start + _PIECE] for tensor in flat)
+            wide = value.float() if self._master == "kahan" else kept
+            change = self._moments(mean, square, gradient.float(), step, (seed, start))
+            # theta - rate * (mean / (sqrt(square) + eps) + decay * theta)
+            change.add_(wide, alpha=decay).mul_(-rate)
+            if self._master == "fp32":
+                value.copy_(kept.add_(change))
+            else:
+                change.add_(kept.float())
+                value.copy_(wide + change)
+                kept.copy_(change.sub_(value.float() - wide))
+
+    def _moments(self, mean: Tensor, square: Tensor, gradient: Tensor, step: int, key: tuple[int, int]) -> Tensor:
+        """Update both moments of a piece; returns the direction of the step, float32.
+
+        Args:
+            mean: the first moment.
+            square: the second.
+            gradient: float32.
+            step: number of the step, from 1.
+            key: seed of the rounding, and the piece's first element.
+        """
+        new_mean = mean.float().lerp_(gradient, 1 - self._beta1)
+        new_square = square.float().mul_(self._beta2).addcmul_(gradient, gradient, value=1 - self._beta2)
+        mean.copy_(new_mean)
+        if square.dtype is torch.bfloat16:
+            seed, first = key
+            dispatch.choose(square.device, square.dtype).backend.round_into(new_square, square, seed, step, first)
+        else:
+            square.copy_(new_square)
+        # Float32 moments are their own float(): from here on nothing is written in place of them.
+        root = new_square.sqrt().div_(math.sqrt(1 - self._beta2**step)).add_(self._eps)
+        return new_mean.div(1 - self._beta1**step).div_(root)
