@@ -6,7 +6,9 @@ import signal
 
 import pytest
 
+from fanin.training import final_scores
 from fanin.training.trainer import Trainer
+from same_runs import assert_same_run
 
 
 @pytest.fixture
@@ -42,6 +44,33 @@ def test_it_goes_on_and_prints_what_train_would(stopped, drinks, tiny, tmp_path,
     assert len(scores[0]) == 3
     assert "validation texts" in outcome.out
     assert outcome.out.endswith(f"run folder: {stopped}\n")
+
+
+@pytest.mark.parametrize("scorings", [1, 2])  # of the validation rows, of the test split
+def test_stopped_while_the_kept_model_is_scored(scorings, drinks, tiny, tmp_path, invoke, monkeypatch):
+    """Nothing is trained any more, and what was trained has left memory: the last state stands on the disk."""
+
+    def stop(*arguments):
+        calls.append(arguments)
+        if len(calls) == scorings:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return score_split(*arguments)
+
+    calls, score_split = [], final_scores.score_split
+    whole, run = tmp_path / "whole", tmp_path / "run"
+    assert invoke("train", drinks, "--recipe", "plain", "--out", whole, *tiny, "--quiet").code == 0
+    with monkeypatch.context() as patched:
+        patched.setattr(final_scores, "score_split", stop)
+        outcome = invoke("train", drinks, "--recipe", "plain", "--out", run, *tiny, "--quiet")
+    assert outcome.code == 143
+    assert f"stopped after step 36, which is saved; go on with: fanin resume {run}" in outcome.err
+    assert [path.name for path in (run / "checkpoints").iterdir()] == ["step-00000036"]
+    assert not (run / "metrics.json").exists()
+    monkeypatch.setattr(Trainer, "_make_step", None)  # nothing is trained again
+    assert invoke("resume", run, "--quiet").code == 0
+    assert_same_run(whole, run)
+    assert "test" in json.loads((run / "metrics.json").read_text(encoding="utf-8"))
+    assert not (run / "checkpoints").exists()
 
 
 def test_json_and_quiet(stopped, invoke):

@@ -102,6 +102,18 @@ def test_killed_at_any_moment(kills, planted, options, processes, undisturbed, t
         runs += 1
 
 
+def test_killed_while_the_kept_model_is_scored(planted, options, processes, undisturbed, tmp_path):
+    """What was trained has left memory by then; the state after the last step is on the disk."""
+    run = tmp_path / "run"
+    training = processes.start("train", planted, "--out", run, *options)
+    wait_until(lambda: checkpoints(run)[-1:] == [90], training)
+    training.kill()
+    assert_none_lost(run, [90])
+    again = processes.start("resume", run, "--quiet")
+    assert again.wait() == 0, again.output
+    assert_same_run(undisturbed, run)
+
+
 def test_stopped_by_signals(planted, options, processes, undisturbed, tmp_path):
     run = tmp_path / "a run"
     training = processes.start("train", planted, "--out", run, *options, "--set", "training.checkpoint.steps=null")
