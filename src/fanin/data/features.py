@@ -53,10 +53,11 @@ def open_features(path: Path) -> NDArray[np.floating[Any]]:
         DataError: the file is missing, no ``.npy`` file, truncated, holds pickled objects, or is not such a matrix.
     """
     try:
-        features = np.load(path, mmap_mode="r", allow_pickle=False)
+        with np.errstate(over="raise"):  # in the size of a shape that cannot be
+            features = np.load(path, mmap_mode="r", allow_pickle=False)
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
-    except (ValueError, EOFError, SyntaxError, tokenize.TokenError, MemoryError, OverflowError) as error:
+    except (ValueError, EOFError, SyntaxError, tokenize.TokenError, MemoryError, ArithmeticError) as error:
         raise DataError(
             f"{path}: not a whole .npy file of numbers ({' '.join(str(error).split())}); save the array with a numeric "
             "dtype, pickled objects are refused"

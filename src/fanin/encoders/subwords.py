@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import json
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from tokenizers import Regex, models, normalizers, pre_tokenizers, trainers
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _UNKNOWN = "[UNK]"
+_RESTORE = "restore the model folder or train the model again"
 
 
 class SubwordVocabulary:
@@ -35,17 +37,7 @@ class SubwordVocabulary:
     @classmethod
     def train(cls, texts: Iterable[str], size: int, min_count: int) -> SubwordVocabulary:
         """Trains a vocabulary of at most ``size`` pieces, merging pairs that occur ``min_count`` times or more."""
-        pipeline = Pipeline(models.BPE(unk_token=_UNKNOWN))
-        pipeline.normalizer = normalizers.Sequence(
-            [
-                normalizers.NFKD(),
-                normalizers.StripAccents(),
-                normalizers.Lowercase(),
-                normalizers.Replace(Regex(r"[^\p{L}\p{N}]+"), " "),
-                normalizers.Strip(),
-            ]
-        )
-        pipeline.pre_tokenizer = pre_tokenizers.Metaspace()
+        pipeline = _untrained()
         trainer = trainers.BpeTrainer(
             vocab_size=size, min_frequency=min_count, special_tokens=[_UNKNOWN], show_progress=False
         )
@@ -60,11 +52,12 @@ class SubwordVocabulary:
             CheckpointError: if the file is missing or no such pipeline.
         """
         try:
-            return cls(Pipeline.from_str(path.read_text(encoding="utf-8")))
+            pipeline = Pipeline.from_str(path.read_text(encoding="utf-8"))
         except Exception as error:  # the library raises bare Exception
-            raise CheckpointError(
-                f"{path}: cannot be read as a tokenizer ({error}); restore the model folder or train the model again"
-            ) from error
+            raise CheckpointError(f"{path}: cannot be read as a tokenizer ({error}); {_RESTORE}") from error
+        if not _is_ours(pipeline):
+            raise CheckpointError(f"{path}: a tokenizer of another form than fanin's; {_RESTORE}")
+        return cls(pipeline)
 
     def save(self, path: Path) -> None:
         """Writes the pipeline in the library's own JSON."""
@@ -84,3 +77,33 @@ class SubwordVocabulary:
         rows = [encoding.ids[:max_length] for encoding in self._pipeline.encode_batch_fast(list(texts))]
         flat = [unit for row in rows for unit in row]
         return np.array(flat, np.int32), np.array([len(row) for row in rows], np.int64)
+
+
+def _untrained() -> Pipeline:
+    pipeline = Pipeline(models.BPE(unk_token=_UNKNOWN))
+    pipeline.normalizer = normalizers.Sequence(
+        [
+            normalizers.NFKD(),
+            normalizers.StripAccents(),
+            normalizers.Lowercase(),
+            normalizers.Replace(Regex(r"[^\p{L}\p{N}]+"), " "),
+            normalizers.Strip(),
+        ]
+    )
+    pipeline.pre_tokenizer = pre_tokenizers.Metaspace()
+    return pipeline
+
+
+def _is_ours(pipeline: Pipeline) -> bool:
+    """Whether a pipeline takes texts apart as ours do, and has a unit for each number below that of its units."""
+    (found, model), (ours, our_model) = map(_described, (pipeline, _untrained()))
+    units, added = model.pop("vocab"), found.pop("added_tokens")
+    del our_model["vocab"], ours["added_tokens"], model["merges"], our_model["merges"]
+    known = all(units.get(token["content"]) == token["id"] for token in added)
+    return known and found == ours and model == our_model and set(units.values()) == set(range(len(units)))
+
+
+def _described(pipeline: Pipeline) -> tuple[dict[str, Any], dict[str, Any]]:
+    """All of a pipeline but its model, and that."""
+    description = json.loads(pipeline.to_str())
+    return description, description.pop("model")
