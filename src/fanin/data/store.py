@@ -200,6 +200,5 @@ def _describes_a_store(meta: dict[str, Any]) -> bool:
     complete = all(f"{split}.{part}" in arrays for split in splits for part in _SPLIT_PARTS)
     in_order = "train" in splits and splits == [split for split in SPLITS if split in splits]
     enough_names = 1 <= meta["n_labels"] <= meta["names_bytes"] // _NAME_BYTES
-    return (
-        known and complete and in_order and enough_names and all(len(found) == 1 and min(found) > 1 for found in rows)
-    )
+    same_rows = all(len(found) == 1 and min(found) > 1 for found in rows)
+    return known and paired and complete and in_order and enough_names and same_rows

@@ -52,10 +52,13 @@ class SubwordVocabulary:
             CheckpointError: if the file is missing or no such pipeline.
         """
         try:
-            pipeline = Pipeline.from_str(path.read_text(encoding="utf-8"))
+            text = path.read_text(encoding="utf-8")
+            # First of all: the library makes room for every number below the highest one.
+            numbered = _is_numbered(json.loads(text))
+            pipeline = Pipeline.from_str(text) if numbered else None
         except Exception as error:  # the library raises bare Exception
             raise CheckpointError(f"{path}: cannot be read as a tokenizer ({error}); {_RESTORE}") from error
-        if not _is_ours(pipeline):
+        if pipeline is None or not _is_ours(pipeline):
             raise CheckpointError(f"{path}: a tokenizer of another form than fanin's; {_RESTORE}")
         return cls(pipeline)
 
@@ -94,16 +97,26 @@ def _untrained() -> Pipeline:
     return pipeline
 
 
+def _is_numbered(description: Any) -> bool:
+    """Whether there is a unit for each number below that of the units, and added tokens are among them."""
+    units = description["model"]["vocab"]
+    known = all(units.get(token["content"]) == token["id"] for token in description["added_tokens"])
+    return known and set(units.values()) == set(range(len(units)))
+
+
 def _is_ours(pipeline: Pipeline) -> bool:
-    """Whether a pipeline takes texts apart as ours do, and has a unit for each number below that of its units."""
-    (found, model), (ours, our_model) = map(_described, (pipeline, _untrained()))
-    units, added = model.pop("vocab"), found.pop("added_tokens")
-    del our_model["vocab"], ours["added_tokens"], model["merges"], our_model["merges"]
-    known = all(units.get(token["content"]) == token["id"] for token in added)
-    return known and found == ours and model == our_model and set(units.values()) == set(range(len(units)))
+    """Whether a pipeline takes texts apart as ours do."""
+    found, ours = map(_without_units, (pipeline, _untrained()))
+    return found == ours
 
 
-def _described(pipeline: Pipeline) -> tuple[dict[str, Any], dict[str, Any]]:
-    """All of a pipeline but its model, and that."""
-    description = json.loads(pipeline.to_str())
-    return description, description.pop("model")
+def _without_units(pipeline: Pipeline) -> dict[str, Any]:
+    """A pipeline's description, but for what training adds."""
+    description: dict[str, Any] = json.loads(pipeline.to_str())
+    for part, name in (
+        (description, "added_tokens"),
+        (description["model"], "vocab"),
+        (description["model"], "merges"),
+    ):
+        del part[name]
+    return description

@@ -15,7 +15,7 @@ import numpy as np
 from fanin.encoders.frequent import FrequentCodes
 from fanin.encoders.hashing import character_ngrams, pair_codes, string_bucket
 from fanin.encoders.subwords import SubwordVocabulary
-from fanin.encoders.tokenizer_settings import TokenizerSettings
+from fanin.encoders.tokenizer_settings import MOST_TOKENS, TokenizerSettings
 from fanin.encoders.words import WordVocabulary, split_words
 from fanin.errors import CheckpointError, ConfigError
 from fanin.kernels.drawing import mix
@@ -139,8 +139,12 @@ class Tokenizer:
         if not distinct or (pairs[1:] <= pairs[:-1]).any():
             raise CheckpointError(f"{path}: words are not distinct strings or pairs not in order; {_RESTORE}")
         if settings.unit == "word":
-            return cls(settings, WordVocabulary(words, settings.unknown_buckets), pairs)
-        return cls(settings, SubwordVocabulary.load(Path(folder) / _SUBWORD_FILE), pairs)
+            tokenizer = cls(settings, WordVocabulary(words, settings.unknown_buckets), pairs)
+        else:
+            tokenizer = cls(settings, SubwordVocabulary.load(Path(folder) / _SUBWORD_FILE), pairs)
+        if tokenizer.vocabulary_size >= MOST_TOKENS:
+            raise CheckpointError(f"{path}: {tokenizer.vocabulary_size} tokens; no more are supported; {_RESTORE}")
+        return tokenizer
 
     @property
     def _first_pair_bucket(self) -> int:

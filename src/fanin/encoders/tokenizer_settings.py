@@ -10,6 +10,9 @@ from fanin.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+MOST_TOKENS = 2**31
+"""Tokens are numbers of 32 bits."""
+
 
 @dataclass(frozen=True)
 class TokenizerSettings:
@@ -47,6 +50,11 @@ class TokenizerSettings:
         for name in ("frequent_pairs", "pair_buckets", "character_buckets"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"tokenizer.{name} is {getattr(self, name)}; it must be 0 or more")
+        sizes = ("vocabulary_size", "unknown_buckets", "frequent_pairs", "pair_buckets", "character_buckets")
+        if max(sum(getattr(self, name) for name in sizes), self.max_length) >= MOST_TOKENS:
+            raise ConfigError(
+                f"tokenizer: {', '.join(sizes)} together, and max_length, must be below {MOST_TOKENS}; lower them"
+            )
         if self.character_buckets and self.unit != "word":
             raise ConfigError("tokenizer.character_buckets works with tokenizer.unit 'word' only; set it to 0")
 

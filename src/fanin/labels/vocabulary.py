@@ -196,7 +196,8 @@ class LabelVocabulary(Sequence[str]):
         return self._names([place])[0]
 
     def _names(self, places: Sequence[int]) -> list[str]:
-        spans = zip(self._starts[places].tolist(), self._starts[np.add(places, 1)].tolist(), strict=True)
+        wanted = np.asarray(places, np.int64)
+        spans = zip(self._starts[wanted].tolist(), self._starts[wanted + 1].tolist(), strict=True)
         return parse_names(self._lines[start:stop] for start, stop in spans)
 
     def _ids(self, names: list[str]) -> NDArray[np.int64]:
