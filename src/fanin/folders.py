@@ -80,6 +80,15 @@ def replace_file(path: Path, text: str) -> None:
     _sync(path.parent)
 
 
+def link_out_of(folder: Path) -> Path | None:
+    """A symbolic link inside a folder that leads out of it, None where there is none; the folder may be one itself."""
+    root = os.path.realpath(folder)
+    for path in sorted(folder.rglob("*")):
+        if path.is_symlink() and os.path.commonpath((root, os.path.realpath(path))) != root:
+            return path
+    return None
+
+
 def remove_folder(folder: Path) -> None:
     """Remove a folder that is whole under its name until it is gone; what cannot be removed stays."""
     _remove(folder, folder)

@@ -22,7 +22,7 @@ from fanin.encoders.files import (
 )
 from fanin.encoders.intermediate import IntermediateLayer, base_encoder
 from fanin.errors import CheckpointError, DataError, FaninError
-from fanin.folders import replacing_folder
+from fanin.folders import link_out_of, replacing_folder
 from fanin.kernels.spec import Loss
 from fanin.labels.vocabulary import LabelVocabulary
 from fanin.model import TextModel
@@ -118,6 +118,9 @@ def _description(folder: Path) -> dict[str, Any]:
             f"{path}: format {description['format']!r}; this version of fanin reads format {FORMAT}; use the version "
             "that wrote it, or train again"
         )
+    outside = link_out_of(folder)
+    if outside is not None:
+        raise CheckpointError(f"{outside}: a link to a place outside the model folder; copy what it leads to instead")
     sizes = description.get("bytes")
     if not isinstance(sizes, dict) or not {WEIGHTS_FILE, _CLASSIFIER, _COUNTS, _LABELS} <= sizes.keys():
         raise CheckpointError(f"{path}: does not list the model's files; restore the model folder")

@@ -105,7 +105,7 @@ def read_plan(folder: Path) -> Plan:
         raise CheckpointError(f"{path}: damaged, not JSON ({error}); copy the folder again") from error
     try:
         return _from_values(values)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise CheckpointError(f"{path}: damaged ({error!r}); copy the folder again") from error
 
 

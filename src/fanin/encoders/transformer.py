@@ -7,6 +7,7 @@ files alone, and no code that comes with a model is ever run.
 from __future__ import annotations
 
 import contextlib
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -14,7 +15,7 @@ import torch
 
 from fanin.encoders.storage import widened
 from fanin.encoders.transformer_encoder import TransformerEncoder, without_pooler
-from fanin.encoders.transformer_tokens import TransformerTokenizer, saved_max_length
+from fanin.encoders.transformer_tokens import TransformerTokenizer, check_numbers, saved_max_length
 from fanin.errors import CheckpointError, ConfigError
 from fanin.tensor_files import first_complaint, load_into, tensor_shapes, write_tensors
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 MODEL_FOLDER, TAIL_FILE = "transformer", "encoder.safetensors"
-_WEIGHTS = "*.safetensors"
+_WEIGHTS, _PARTS = "*.safetensors", "model.safetensors.index.json"
 _SAFE = {"trust_remote_code": False}
 
 
@@ -96,6 +97,7 @@ def load_transformer(folder: Path, settings: Mapping[str, Any]) -> TransformerEn
     shapes = [shape for path in sorted(source.glob(_WEIGHTS)) for shape in tensor_shapes(path).values()]
     try:
         with _quiet(library):
+            _check_files(source)
             config = library.AutoConfig.from_pretrained(source, local_files_only=True, **_SAFE)
             _check_config(config)
             _check_promise(library, config, shapes)
@@ -120,6 +122,7 @@ def load_tokenizer(folder: Path) -> TransformerTokenizer:
     """
     library = _library()
     max_length = saved_max_length(folder)
+    check_numbers(folder / "tokenizer.json")
     try:
         with _quiet(library):
             tokenizer = library.AutoTokenizer.from_pretrained(folder, local_files_only=True, **_SAFE)
@@ -168,6 +171,7 @@ def _pretrained(name: str) -> Iterator[tuple[Any, Any, Any, bool]]:
         with _quiet(library):
             config = library.AutoConfig.from_pretrained(name, local_files_only=local, **_SAFE)
             _check_config(config)
+            _check_parts(Path(name))
             tokenizer = library.AutoTokenizer.from_pretrained(name, local_files_only=local, **_SAFE)
             yield library, config, tokenizer, local
     except ConfigError as error:
@@ -212,8 +216,29 @@ def _check_config(config: Any) -> None:
             raise ConfigError(f"its configuration has no {name}; give an encoder of texts, such as BERT")
     # Names of this form are code on the hub.
     attention = getattr(config, "_attn_implementation", None)
-    if isinstance(attention, str) and "/" in attention:
+    if attention is not None and not (isinstance(attention, str) and "/" not in attention):
         raise ConfigError(f"it asks for the attention {attention!r}, which is code from elsewhere")
+
+
+def _check_files(folder: Path) -> None:
+    """Refuse what the library would read besides a model, and weights that are to be read from elsewhere."""
+    other = sorted(
+        path.name
+        for path in folder.iterdir()
+        if path.suffix != ".safetensors" and path.name not in ("config.json", _PARTS)
+    )
+    if other:
+        raise ConfigError(f"it holds {other[0]}, which is no part of a model")
+    _check_parts(folder)
+
+
+def _check_parts(folder: Path) -> None:
+    """Refuse an index that names files of weights elsewhere."""
+    if (folder / _PARTS).exists():
+        parts = json.loads((folder / _PARTS).read_text(encoding="utf-8"))["weight_map"].values()
+        elsewhere = next((part for part in parts if Path(part).name != part), None)
+        if elsewhere is not None:
+            raise ConfigError(f"{_PARTS} names weights outside the folder, {elsewhere!r}")
 
 
 def _check_promise(library: Any, config: Any, shapes: list[tuple[int, ...]]) -> None:

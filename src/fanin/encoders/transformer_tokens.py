@@ -76,6 +76,32 @@ class TransformerTokenizer:
         (folder / SETTINGS_FILE).write_text(text, encoding="utf-8")
 
 
+def check_numbers(path: Path) -> None:
+    """Refuse a ``tokenizer.json`` with tokens of higher numbers than a file of its size can hold tokens.
+
+    The library makes room for every number below the highest one.
+
+    Args:
+        path: of the file; where there is none, there is nothing to refuse.
+
+    Raises:
+        CheckpointError: a number is too high, or the file is damaged.
+    """
+    if not path.exists():
+        return
+    try:
+        text = path.read_text(encoding="utf-8")
+        description = json.loads(text)
+        units = description["model"]["vocab"]
+        numbers = [token["id"] for token in description["added_tokens"]]
+        numbers += units.values() if isinstance(units, dict) else []
+        fits = all(type(number) is int and 0 <= number < len(text) for number in numbers)
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise CheckpointError(f"{path}: cannot be read ({type(error).__name__}); restore the model folder") from error
+    if not fits:
+        raise CheckpointError(f"{path}: a token has a number that no tokenizer of this size has; restore the folder")
+
+
 def saved_max_length(folder: Path) -> int:
     """The length that :meth:`TransformerTokenizer.save` wrote.
 

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError
 
 from fanin.errors import CheckpointError
-from fanin.folders import replacing_folder
+from fanin.folders import link_out_of, replacing_folder
 from fanin.tensor_files import read_tensors, write_tensors
 from fanin.training.position import Position
 from fanin.version import __version__
@@ -158,6 +158,9 @@ def _description(path: Path) -> dict[str, Any]:
 
 
 def _check_files(folder: Path, files: Mapping[str, Mapping[str, Any]]) -> None:
+    outside = link_out_of(folder)
+    if outside is not None:
+        raise DamagedCheckpointError(f"{outside}: a link to a place outside the checkpoint")
     found = {path.name for path in folder.iterdir()} - {DESCRIPTION}
     for name in sorted(files.keys() | found):
         path = folder / name

@@ -1,0 +1,34 @@
+"""Whatever the files of a saved transformer hold, loading them gives an encoder or one of our errors."""
+
+import json
+
+import torch
+
+from fanin.encoders.files import load_encoder, save_encoder
+from fanin.encoders.transformer import load_pretrained
+from fanin.encoders.transformer_encoder import TransformerEncoder
+from fuzzing import Folder, inputs, mutated, mutated_json, try_inputs
+
+
+@inputs(100, 10_000)
+def test_folders(count, tiny_transformer, scratch):
+    """Few, since the library takes a hundredth of a second for each."""
+    loaded = load_pretrained(str(tiny_transformer), 20)
+    encoder = TransformerEncoder(loaded.transformer, out_features=8, pooling="cls", dropout=0.0)
+    (scratch / "saved").mkdir()
+    save_encoder(encoder, loaded.tokenizer, scratch / "saved")
+    paths = [path for path in (scratch / "saved").rglob("*") if path.is_file()]
+    files = {path.relative_to(scratch / "saved").as_posix(): path.read_bytes() for path in paths}
+    folder, settings = Folder(scratch / "model", files), dict(encoder.settings)
+
+    def check(rng):
+        name = rng.choice(sorted(files))
+        content = files[name]
+        changed = mutated_json(rng, json.loads(content)) if name.endswith(".json") else mutated(rng, content)
+        with folder.with_changed({name: changed}) as path:
+            found, tokenizer = load_encoder("transformer", settings, path)
+            tokens, offsets = map(torch.from_numpy, tokenizer.encode_flat(["word1 noise2 \u00e9", ""]))
+            with torch.inference_mode():
+                assert len(found.eval()(tokens, offsets)) == 2
+
+    try_inputs(count, check)
