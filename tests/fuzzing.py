@@ -30,7 +30,7 @@ DEEP = json.loads("[" * 900 + "]" * 900)
 _NUMBER = re.compile(rb"-?\d+(\.\d+)?")
 
 
-def inputs(short=500, long=1_000_000):
+def inputs(short=10_000, long=1_000_000):
     """A test that is called with how many inputs to try: so many, and so many in the long run."""
     marks = [pytest.mark.long, pytest.mark.timeout(SECONDS)]
     return pytest.mark.parametrize("count", [short, pytest.param(long, marks=marks)])
