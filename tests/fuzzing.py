@@ -5,6 +5,7 @@ import json
 import re
 import resource
 import tempfile
+from copy import deepcopy
 from pathlib import Path
 from random import Random
 
@@ -185,7 +186,7 @@ def mutated_value(rng, value):
     for _ in range(rng.choice((1, 1, 1, 2))):
         inner = [holder for holder in _holders(value) if holder]
         if not inner:
-            return rng.choice(VALUES)
+            return deepcopy(rng.choice(VALUES))
         holder = rng.choice(inner)
         key = rng.choice(list(holder)) if isinstance(holder, dict) else rng.randrange(len(holder))
         _CHANGES_OF_VALUES[rng.randrange(len(_CHANGES_OF_VALUES))](rng, holder, key)
@@ -200,7 +201,7 @@ def _holders(value):
 
 
 def _replace(rng, holder, key):
-    holder[key] = DEEP if rng.random() < 0.01 else rng.choice(VALUES)
+    holder[key] = DEEP if rng.random() < 0.01 else deepcopy(rng.choice(VALUES))
 
 
 def _nudge(rng, holder, key):
@@ -214,9 +215,9 @@ def _delete(_rng, holder, key):
 
 def _copy(rng, holder, key):
     if isinstance(holder, dict):
-        holder[rng.choice((*holder, "", "extra"))] = holder[key]
+        holder[rng.choice((*holder, "", "extra"))] = deepcopy(holder[key])
     else:
-        holder.append(holder[key])
+        holder.append(deepcopy(holder[key]))
 
 
 _CHANGES_OF_VALUES = (_replace, _replace, _replace, _nudge, _delete, _copy)

@@ -51,7 +51,7 @@ class StoredWeightsSection(ClassifierSection):
     @model_validator(mode="before")
     @classmethod
     def _no_state_beside_few_bits(cls, values: Any) -> Any:
-        if isinstance(values, dict) and values.get("weights") in {"bf16", "fp8"}:
+        if isinstance(values, dict) and values.get("weights") in ("bf16", "fp8"):
             return {"update": {"kind": "sgd"}, **values}
         return values
 
