@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 from safetensors import SafetensorError
 
 from fanin.errors import CheckpointError
@@ -134,7 +134,9 @@ def read_checkpoint(folder: Path) -> Checkpoint:
         raise DamagedCheckpointError(f"{error.filename}: is missing") from error
     except OSError as error:
         raise CheckpointError(f"{error.filename}: cannot be read ({error.strerror or error})") from error
-    except (ValidationError, KeyError, TypeError, AttributeError) as error:
+    except CheckpointError:
+        raise
+    except (ValueError, KeyError, TypeError, AttributeError) as error:  # a ValidationError is a ValueError
         told = f"{folder / DESCRIPTION}: not the description of a checkpoint ({type(error).__name__})"
         raise DamagedCheckpointError(told) from error
 

@@ -117,7 +117,7 @@ def parts_of(
     try:
         _restore(parts, checkpoint)
         _restore_random_state(checkpoint, device, mix_seed(recipe.training.seed, 3))
-    except (KeyError, ValueError, RuntimeError) as error:  # ours are ValueErrors too
+    except (KeyError, IndexError, TypeError, ValueError, RuntimeError) as error:  # ours are ValueErrors too
         told = first_complaint(error)
         raise CheckpointError(f"{checkpoint.folder}: does not fit recipe and data of the run ({told})") from error
     return parts
