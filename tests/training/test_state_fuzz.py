@@ -57,7 +57,7 @@ def changed(rng, tensors):
 
 @inputs(50, 10_000)
 def test_states(count, planted, tiny_recipe, tmp_path, monkeypatch):
-    """Few, since the parts of a run are built for each; not of what growth keeps of batches, which is looked at later."""
+    """Few, since a run is built for each; what growth keeps of batches is left out: it is looked at when it is used."""
     recipe = tiny_recipe("plain", *SETTINGS)
     data = prepare(open_dataset(planted), recipe, tmp_path / "cache")
     monkeypatch.setattr(CheckpointSeries, "remove", lambda _self: None)
