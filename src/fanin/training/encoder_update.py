@@ -111,7 +111,7 @@ class EncoderUpdate:
         """Take up a state of :meth:`state`.
 
         Raises:
-            CheckpointError: a tensor is missing, unknown, or of another shape or dtype.
+            CheckpointError: a tensor is missing, unknown, or of another shape.
         """
         table = {name.removeprefix("table."): tensor for name, tensor in state.items() if name.startswith("table.")}
         self._encoder.load_table_state(table)
@@ -127,9 +127,10 @@ class EncoderUpdate:
             return
         parameters = [parameter for group in self._optimizer.param_groups for parameter in group["params"]]
         for place, values in of_parameter.items():
-            moment = (parameters[place].shape, parameters[place].dtype) if place < len(parameters) else None
-            wanted = {"step": (torch.Size([]), torch.float32), **dict.fromkeys(self._state_names, moment)}
-            if {name: (tensor.shape, tensor.dtype) for name, tensor in values.items()} != wanted:
+            shape = parameters[place].shape if place < len(parameters) else None
+            wanted = {"step": torch.Size([]), **dict.fromkeys(self._state_names, shape)}
+            found = {name: tensor.shape for name, tensor in values.items()}
+            if found != wanted or values["step"].dtype != torch.float32:  # the others are converted
                 raise CheckpointError(f"state of the encoder's update: that of parameter {place} does not fit")
         own = self._optimizer.state_dict()
         self._optimizer.load_state_dict({**own, "state": of_parameter})
