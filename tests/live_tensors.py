@@ -25,10 +25,14 @@ class LiveTensors(TorchDispatchMode):
                 self._count(tensor.untyped_storage())
         return found
 
+    def now(self):
+        """Bytes of those that are still there."""
+        self._live = {place: own for place, own in self._live.items() if not own[0].expired()}
+        return sum(size for _, size in self._live.values())
+
     def _count(self, storage):
         if storage._cdata in self._before:
             return
-        self._live = {place: own for place, own in self._live.items() if not own[0].expired()}
         self._live[storage._cdata] = StorageWeakRef(storage), storage.nbytes()
-        self.most = max(self.most, sum(size for _, size in self._live.values()))
+        self.most = max(self.most, self.now())
         self.largest = max(self.largest, storage.nbytes())

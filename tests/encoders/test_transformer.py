@@ -7,6 +7,7 @@ import torch
 from fanin.encoders.transformer import load_pretrained
 from fanin.encoders.transformer_encoder import TransformerEncoder
 from fanin.errors import ConfigError
+from live_tensors import LiveTensors
 
 TEXTS = ["word1 word2", "noise3", "word5 " * 15, "", "word7 unheard word9 noise1 noise2"]
 
@@ -106,6 +107,18 @@ def test_checkpointing_changes_no_gradient(pretrained):
     assert plain.keys() == kept.keys()
     for name, gradient in plain.items():
         torch.testing.assert_close(kept[name], gradient, msg=name)
+
+
+def test_checkpointing_keeps_fewer_activations(pretrained):
+    held = {}
+    for checkpointing in (False, True):
+        encoder = make(pretrained, out_features=8, gradient_checkpointing=checkpointing).train()
+        arguments = inputs(pretrained)
+        with LiveTensors(*encoder.state_dict().values(), *arguments) as made:
+            x = encoder(*arguments)
+            held[checkpointing] = made.now()
+        assert x.requires_grad
+    assert held[True] < held[False] / 2
 
 
 def test_bfloat16_is_near_and_x_stays_float32(pretrained):

@@ -20,7 +20,7 @@ from fanin.kernels.drawing import mix_seed
 from fanin.kernels.spec import Moments, SparseWeights, index_dtype
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from fanin.kernels.spec import Backend, Loss, Positives, Prune, SharedScores, Update
 
@@ -153,7 +153,8 @@ class SparseLinear(WeightedClassifier):
         """
         given, x = x.dtype, self._forward_input(x)
         rows = x.reshape(-1, self.in_features).contiguous()
-        logits: Tensor = _SparseLinearFunction.apply(rows, self.weight, self.bias, self)  # type: ignore[no-untyped-call]
+        run = _uncompiled_logits if torch.compiler.is_compiling() else _logits
+        logits = run(rows, self)
         if self.clusters is not None:
             logits = logits + self.clusters(rows)
         if self.order is not None:
@@ -297,6 +298,22 @@ class SparseLinear(WeightedClassifier):
 
     def _shared(self, x: Tensor) -> SharedScores | None:
         return None if self.clusters is None else self.clusters.scores(x)
+
+
+def _logits(x: Tensor, layer: SparseLinear) -> Tensor:
+    """Logits (B, L) by place, but for what clusters add."""
+    logits: Tensor = _SparseLinearFunction.apply(x, layer.weight, layer.bias, layer)  # type: ignore[no-untyped-call]
+    return logits
+
+
+def _uncompiled_logits(x: Tensor, layer: SparseLinear) -> Tensor:
+    """The same where torch.compile is at work: it cannot look into a backend, stops here and goes on behind."""
+    uncompiled: Callable[[Tensor, SparseLinear], Tensor] = torch.compiler.disable(_logits)  # type: ignore[no-untyped-call]
+    return uncompiled(x, layer)
+
+
+# The decorator of torch that says this takes seconds to import.
+_uncompiled_logits._torchdynamo_disable = True  # type: ignore[attr-defined]  # noqa: SLF001 - as its decorator does
 
 
 class _SparseLinearFunction(torch.autograd.Function):
