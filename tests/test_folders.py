@@ -3,10 +3,11 @@
 import os
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
-from fanin.folders import remove_drafts, remove_folder, replace_file, replacing_folder
+from fanin.folders import link_out_of, remove_drafts, remove_folder, replace_file, replacing_folder
 
 
 def names(folder):
@@ -19,6 +20,42 @@ def test_a_new_folder_appears_at_the_end(tmp_path):
         assert not (tmp_path / "a" / "model").exists()
     assert names(tmp_path / "a") == ["model"]
     assert names(tmp_path / "a" / "model") == ["file"]
+
+
+def test_everything_is_on_the_disk_before_it_takes_its_place(tmp_path, monkeypatch):
+    """Files, their folders, and then the folder that holds the new name."""
+    done, fsync, rename = [], os.fsync, Path.rename
+
+    def flushed(descriptor):
+        done.append(os.fstat(descriptor).st_ino)
+        fsync(descriptor)
+
+    def renamed(self, target):
+        done.append(str(target))
+        return rename(self, target)
+
+    monkeypatch.setattr(os, "fsync", flushed)
+    monkeypatch.setattr(Path, "rename", renamed)
+    with replacing_folder(tmp_path / "model", "mark") as new:
+        (new / "mark").touch()
+        (new / "inner").mkdir()
+        (new / "inner" / "file").touch()
+    at = done.index(str(tmp_path / "model"))
+    parts = [tmp_path / "model", *(tmp_path / "model").rglob("*")]
+    assert {path.stat().st_ino for path in parts} == set(done[:at])
+    assert done[at + 1] == tmp_path.stat().st_ino
+
+
+@pytest.mark.parametrize("target", ["/etc", "..", "../other", "inner/../../other"])
+def test_a_link_that_leads_out_is_found(target, tmp_path):
+    folder = tmp_path / "model"
+    (folder / "inner").mkdir(parents=True)
+    (folder / "inner" / "back").symlink_to("../inner")
+    (tmp_path / "model link").symlink_to(folder)
+    assert link_out_of(folder) is link_out_of(tmp_path / "model link") is None
+    (folder / "link").symlink_to(target)
+    assert link_out_of(folder) == folder / "link"
+    assert link_out_of(tmp_path / "model link") == tmp_path / "model link" / "link"
 
 
 def test_the_old_folder_is_replaced_as_a_whole(tmp_path):

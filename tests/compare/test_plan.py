@@ -1,6 +1,7 @@
 """The plan of a comparison and its folder."""
 
 import json
+import math
 from dataclasses import replace
 
 import pytest
@@ -71,7 +72,13 @@ def test_what_does_not_belong_together_is_refused(change, message, tmp_path):
 def test_a_damaged_plan_is_named(damage, tmp_path):
     write_plan(tmp_path, PLAN)
     values = json.loads((tmp_path / "compare.json").read_text(encoding="utf-8"))
-    for damaged in ({key: value for key, value in values.items() if key != damage}, values | {damage: 7}, [], 3):
+    for damaged in (
+        {key: value for key, value in values.items() if key != damage},
+        values | {damage: 7},
+        values | {damage: [math.inf]},
+        [],
+        3,
+    ):
         (tmp_path / "compare.json").write_text(json.dumps(damaged), encoding="utf-8")
         with pytest.raises(CheckpointError, match=r"compare\.json: damaged"):
             read_plan(tmp_path)

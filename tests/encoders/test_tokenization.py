@@ -125,6 +125,8 @@ def test_an_empty_corpus_works(unit):
         ({"vocabulary_size": 0}, "vocabulary_size is 0"),
         ({"frequent_pairs": -1}, "frequent_pairs is -1"),
         ({"max_length": 2.5}, "max_length is 2.5; it must be of type int"),
+        ({"unknown_buckets": 2**31}, "together, and max_length, must be below 2147483648"),
+        ({"max_length": 2**31}, "together, and max_length, must be below 2147483648"),
         ({"lenght": 3}, "lenght is not a setting; the settings are unit, "),
         ({"unit": "subword", "character_buckets": 9}, "with tokenizer.unit 'word' only"),
     ],
@@ -172,6 +174,32 @@ def test_a_damaged_subword_file_is_refused_by_name(tmp_path, content):
     path = tmp_path / "tokenizer.json"
     path.unlink() if content is None else path.write_text(content, encoding="utf-8")
     with pytest.raises(CheckpointError, match=r"tokenizer\.json"):
+        Tokenizer.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda found: found["model"]["vocab"].update(sea=2**32 - 1),  # the library makes room for as many
+        lambda found: found["model"]["vocab"].update(sea=0),
+        lambda found: found["added_tokens"][0].update(id=2**32 - 1),
+        lambda found: found["added_tokens"][0].update(content="more"),
+        lambda found: found.update(normalizer=None),
+        lambda found: found.update(pre_tokenizer={"type": "Whitespace"}),
+        lambda found: found.update(
+            truncation={"max_length": 1, "strategy": "LongestFirst", "stride": 0, "direction": "Left"}
+        ),
+        lambda found: found["model"].update(unk_token=None),
+        lambda found: found["model"].update(dropout=0.5),
+    ],
+)
+def test_a_subword_file_of_another_form_is_refused(change, tmp_path):
+    TRAINED["subwords"].save(tmp_path)
+    path = tmp_path / "tokenizer.json"
+    found = json.loads(path.read_text(encoding="utf-8"))
+    change(found)
+    path.write_text(json.dumps(found), encoding="utf-8")
+    with pytest.raises(CheckpointError, match=r"tokenizer\.json: a tokenizer of another form than fanin's"):
         Tokenizer.load(tmp_path)
 
 

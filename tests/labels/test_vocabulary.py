@@ -41,6 +41,7 @@ def test_looks_up_by_id_range_and_name():
     vocabulary = LabelVocabulary(["é", "two words", "c"])
     assert (vocabulary[0], vocabulary[-1], vocabulary[1:]) == ("é", "c", ["two words", "c"])
     assert vocabulary.names(np.array([[2, 0]])) == ["c", "é"]
+    assert vocabulary.names([]) == []
     assert vocabulary.ids(["c", "no such", "é"]).tolist() == [2, -1, 0]
     assert len(vocabulary) == 3
     assert "c" in vocabulary

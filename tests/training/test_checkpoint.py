@@ -101,6 +101,22 @@ def test_a_description_of_something_else_is_refused(folder, monkeypatch):
             read_checkpoint(folder)
 
 
+def test_a_link_out_of_it_is_refused(folder, tmp_path):
+    """Even if what it leads to has the right content."""
+    (folder / "random.safetensors").rename(tmp_path / "elsewhere")
+    (folder / "random.safetensors").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(DamagedCheckpointError, match="random.safetensors: a link to a place outside the checkpoint"):
+        read_checkpoint(folder)
+
+
+@pytest.mark.parametrize("versions", [3, [[]], "x", None])
+def test_versions_of_another_form_are_refused(versions, folder, monkeypatch):
+    monkeypatch.setattr("fanin.training.checkpoint.package_versions", lambda: versions)
+    write_checkpoint(folder, FACTS, PARTS)
+    with pytest.raises(DamagedCheckpointError, match=f"{DESCRIPTION}: not the description of a checkpoint"):
+        read_checkpoint(folder)
+
+
 def test_what_cannot_be_written_is_said(tmp_path):
     (tmp_path / "step-00000021").write_text("a file of somebody's")
     with pytest.raises(CheckpointError, match="step-00000021: the checkpoint could not be written"):

@@ -166,6 +166,7 @@ def test_updates_are_built_with_the_step_s_learning_rate():
         (["encoder.out_features=2147483648"], "encoder.out_features"),
         (["tokenizer.unknown_buckets=9999999999999999999999"], "tokenizer.unknown_buckets"),
         (["tokenizer.unknown_buckets=2147483647"], "unknown_buckets, frequent_pairs"),
+        (["classifier.weights=[bf16]"], "classifier.weights"),
         (["training.seed=9223372036854775808"], "training.seed"),
         (["encoder.table.warmup_steps=9", "encoder.table.warmup_share=0.1"], "encoder.table: the warm-up has a share"),
         (["encoder.table.warmup_share=null"], "encoder.table: the warm-up has a share"),
