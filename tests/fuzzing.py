@@ -97,10 +97,10 @@ def scratch():
 
 
 class Folder:
-    """A folder of sound files, of which one at a time is changed.
+    """A folder of sound files, some of which are changed for a while.
 
     Args:
-        path: the folder; made, and emptied before every input if the reader writes into it.
+        path: the folder; made here.
         files: content by name.
     """
 

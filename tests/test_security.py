@@ -314,8 +314,12 @@ def test_the_watch_sees_what_it_is_for(program):
     assert "not allowed" in done.stderr
 
 
-def test_every_test_that_is_named_is_there():
-    names = re.findall(r"`(test_\w+)`", (ROOT / "SECURITY.md").read_text(encoding="utf-8"))
+@pytest.mark.parametrize("document", ["SECURITY.md", "docs/reliability.md"])
+def test_every_test_that_is_named_is_there(document):
+    text = (ROOT / document).read_text(encoding="utf-8")
     tests = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("test_*.py"))
-    assert names
-    assert [name for name in names if f"def {name}(" not in tests] == []
+    functions, files = re.findall(r"`(test_\w+)`", text), re.findall(r"`((?:cpp/)?tests/[\w/]+\.\w+)`", text)
+    assert functions
+    assert files
+    assert [name for name in functions if f"def {name}(" not in tests] == []
+    assert [name for name in files if not (ROOT / name).is_file()] == []

@@ -92,13 +92,32 @@ def test_an_interrupted_computation_goes_on_where_it_stopped(planted, frozen_rec
 
 
 def test_damaged_vectors_are_made_anew(planted, frozen_recipe, tmp_path):
-    first = {
-        name: v.copy() for name, v in prepare(open_dataset(planted), frozen_recipe(), tmp_path).store.vectors.items()
-    }
-    for path in (tmp_path / "vectors").iterdir():
-        path.write_bytes(path.read_bytes()[:-1])
+    def vectors():
+        return prepare(open_dataset(planted), frozen_recipe(), tmp_path).store.vectors
+
+    first = {name: array.copy() for name, array in vectors().items()}
+    for changed in (lambda content: content[:-1], lambda content: content + b"more", lambda _content: b""):
+        for path in (tmp_path / "vectors").iterdir():
+            content = path.read_bytes()
+            path.unlink()  # it may still be mapped
+            path.write_bytes(changed(content))
+        assert all(np.array_equal(vectors()[name], array) for name, array in first.items())
+
+
+@pytest.mark.parametrize("blocks", [0, 1, 2, 100])
+def test_what_is_left_of_an_interrupted_computation_may_have_any_length(
+    blocks, planted, frozen_recipe, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(vector_cache, "_BLOCK", 64)
+    whole = prepare(open_dataset(planted), frozen_recipe(), tmp_path).store.vectors
+    for path in sorted((tmp_path / "vectors").iterdir()):
+        content = path.read_bytes()
+        width = len(whole["train"][0]) * 4
+        path.unlink()
+        path.with_suffix(".partial").write_bytes((content + bytes(100 * 64 * width))[: blocks * 64 * width + 7])
     again = prepare(open_dataset(planted), frozen_recipe(), tmp_path).store.vectors
-    assert all(np.array_equal(again[name], array) for name, array in first.items())
+    for name, array in whole.items():
+        np.testing.assert_allclose(again[name], array, atol=1e-5)
 
 
 def test_a_cache_that_cannot_be_written_is_named(planted, frozen_recipe, tmp_path):

@@ -132,8 +132,9 @@ def _compute(
         fcntl.flock(file, fcntl.LOCK_EX)  # until the file is closed, however the process ends
         if _whole(path, rows, encoder.tail.in_features):  # another process was faster
             return
-        done = min(os.fstat(file.fileno()).st_size // block_bytes * _BLOCK, rows)
-        file.truncate(done // _BLOCK * block_bytes)
+        blocks = min(os.fstat(file.fileno()).st_size // block_bytes, rows // _BLOCK)
+        file.truncate(blocks * block_bytes)
+        done = blocks * _BLOCK
         display.advance(done)
         for start in range(done, rows, _BLOCK):
             stop = min(start + _BLOCK, rows)
