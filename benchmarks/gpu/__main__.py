@@ -2,7 +2,8 @@
 
     python -m benchmarks.gpu --out gpu.json
 
-Prints a line for every measurement and writes JSON after each, so that a run that is cut off leaves what it has. Sizes
+Prints a line for every measurement and writes JSON after each, so that a run that is cut off leaves what it has; at the
+end a table of what was to be reached. Sizes
 come from the GPU's free memory; weights are random and labels drawn from a long tail, so nothing is read or fetched.
 Without a GPU, TRITON_INTERPRET=1 runs all of it at toy size on the CPU, to try the script.
 """
@@ -17,10 +18,11 @@ from pathlib import Path
 import torch
 from benchmarks.gpu.classifier import Ceilings, dense_steps, other_operations, sparse_steps
 from benchmarks.gpu.errors import errors
+from benchmarks.gpu.goals import goals
 from benchmarks.gpu.machine import ceilings, facts
 from benchmarks.gpu.recorder import Recorder
 from benchmarks.gpu.sizes import sizes_for
-from benchmarks.gpu.whole_step import whole_steps
+from benchmarks.gpu.whole_step import other_whole_steps, whole_steps
 
 from fanin.errors import BackendError
 from fanin.kernels import dispatch
@@ -54,6 +56,8 @@ def main() -> int:
     recorder.run("whole_steps", lambda: whole_steps(backend, device, sizes))
     recorder.run("sparse_steps", lambda: sparse_steps(backend, device, sizes, top, dense_ms))
     recorder.run("other_operations", lambda: other_operations(backend, device, sizes, top))
+    recorder.run("other_whole_steps", lambda: other_whole_steps(backend, device, sizes))
+    recorder.conclude("goals", goals(recorder.sections, sizes))
     failed = recorder.failed()
     print(f"\n{arguments.out}: {len(recorder.sections)} sections, failed: {', '.join(failed) or 'none'}")
     return len(failed)

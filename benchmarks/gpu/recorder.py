@@ -51,6 +51,14 @@ class Recorder:
         self._write()
         return list(section["rows"])
 
+    def conclude(self, name: str, rows: Iterable[Row]) -> None:
+        """Keep rows that are made of others, however late it is, and print them as a table."""
+        self.sections[name] = {"rows": list(rows)}
+        self._write()
+        print(f"\n== {name}")
+        for row in self.sections[name]["rows"]:
+            print("  ".join(_short(value) for value in row.values()), flush=True)
+
     def seconds_left(self) -> float:
         """Until no more is begun."""
         return self._seconds - (time.monotonic() - self._started)

@@ -8,6 +8,7 @@ import torch
 
 _STEP_LABELS = 2_812_281  # Amazon-3M
 _MEMORY_LABELS = (670_091, 2_812_281, 8_600_000)
+_CARD_LABELS, _CARD_BYTES = 10_000_000, 4 << 30
 
 
 class Sizes(NamedTuple):
@@ -21,6 +22,8 @@ class Sizes(NamedTuple):
         group: G of the groups.
         step_labels: L of the times.
         memory_labels: L of the whole steps.
+        card_labels: L of the whole step that has to do with a small card's memory.
+        card_bytes: that memory.
         error_labels: L of the errors.
         dense_labels: the most labels whose dense bfloat16 weights fit.
         layers: of the encoder.
@@ -36,6 +39,8 @@ class Sizes(NamedTuple):
     group: int
     step_labels: int
     memory_labels: tuple[int, ...]
+    card_labels: int
+    card_bytes: int
     error_labels: int
     dense_labels: int
     layers: int
@@ -48,10 +53,12 @@ TOY = Sizes(
     batch=5,
     tokens=4,
     features=24,
-    fan_ins=(6,),
+    fan_ins=(6, 8),
     group=16,
     step_labels=70,
     memory_labels=(70,),
+    card_labels=90,
+    card_bytes=_CARD_BYTES,
     error_labels=40,
     dense_labels=100,
     layers=1,
@@ -78,6 +85,8 @@ def sizes_for(device: torch.device) -> Sizes:
         group=32,
         step_labels=max(100_000, min(_STEP_LABELS, fitting, dense)),
         memory_labels=tuple(L for L in _MEMORY_LABELS if fitting >= L) or (100_000,),
+        card_labels=_CARD_LABELS,
+        card_bytes=_CARD_BYTES,
         error_labels=4096,
         dense_labels=dense,
         layers=12,

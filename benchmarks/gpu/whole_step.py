@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import torch
@@ -31,22 +32,11 @@ _STEPS = 3
 
 
 def whole_steps(backend: TritonBackend, device: torch.device, sizes: Sizes) -> Iterator[Row]:
-    """A row for every number of labels and layout; the largest F = 64, G = 32, fp8 ones first."""
-    small, *others = sizes.fan_ins
-    cases = [(L, small, sizes.group, "fp8") for L in sizes.memory_labels]
-    cases += [(L, small, G, name) for L in sizes.memory_labels for G, name in ((1, "fp8"), (sizes.group, "bf16"))]
-    cases += [(L, F, sizes.group, "fp8") for L in sizes.memory_labels for F in others]
-    for L, F, G, name in cases:
-        yield guarded(
-            lambda L=L, F=F, G=G, name=name: _peak(
-                lambda: _sparse(backend, sizes, L, F, G, DTYPES[name]), device, sizes, L
-            ),
-            classifier="sparse",
-            labels=L,
-            fan_in=F,
-            group=G,
-            weights=name,
-        )
+    """A row for every number of labels in layouts that matter most, for a small card, and for the dense layer."""
+    F, G = sizes.fan_ins[0], sizes.group
+    for L in sizes.memory_labels:
+        yield _sparse_row(backend, device, sizes, (L, F, G, "fp8"))
+    yield _sparse_row(backend, device, sizes, (sizes.card_labels, F, G, "fp8"), sizes.card_bytes)
     for L in sizes.memory_labels:
         if sizes.dense_labels >= L:
             yield guarded(
@@ -55,6 +45,61 @@ def whole_steps(backend: TritonBackend, device: torch.device, sizes: Sizes) -> I
                 labels=L,
                 weights="bf16",
             )
+    for L in sizes.memory_labels:
+        for case in _second(sizes):
+            yield _sparse_row(backend, device, sizes, (L, *case))
+
+
+def other_whole_steps(backend: TritonBackend, device: torch.device, sizes: Sizes) -> Iterator[Row]:
+    """What :func:`whole_steps` leaves of all layouts: fan-ins, groups and formats."""
+    known = {(sizes.fan_ins[0], sizes.group, "fp8"), *_second(sizes)}
+    layouts = ((F, G, name) for F in sizes.fan_ins for G in (sizes.group, 1) for name in ("fp8", "bf16"))
+    for F, G, name in layouts:
+        for L in sizes.memory_labels if (F, G, name) not in known else ():
+            yield _sparse_row(backend, device, sizes, (L, F, G, name))
+
+
+def _second(sizes: Sizes) -> list[tuple[int, int, str]]:
+    """Fan-in, group and format; each time one thing is another: labels one by one, more bits, more weights."""
+    F, G = sizes.fan_ins[0], sizes.group
+    return [(F, 1, "fp8"), (F, G, "bf16"), (sizes.fan_ins[-1], G, "fp8")]
+
+
+def _sparse_row(
+    backend: TritonBackend,
+    device: torch.device,
+    sizes: Sizes,
+    case: tuple[int, int, int, str],
+    card_bytes: int | None = None,
+) -> Row:
+    """Of one number of labels, fan-in, group size and format; on a card of so much memory, by default of this one's."""
+    L, F, G, name = case
+
+    def measure() -> Row:
+        if card_bytes is None or device.type != "cuda":
+            return _peak(lambda: _sparse(backend, sizes, L, F, G, DTYPES[name]), device, sizes, L)
+        try:
+            with _card(device, card_bytes):
+                return {"fits": True, **_peak(lambda: _sparse(backend, sizes, L, F, G, DTYPES[name]), device, sizes, L)}
+        except torch.OutOfMemoryError:
+            return {"fits": False}
+
+    names: Row = {"classifier": "sparse", "labels": L, "fan_in": F, "group": G, "weights": name}
+    return guarded(measure, **names, **({} if card_bytes is None else {"card_gib": card_bytes / 2**30}))
+
+
+@contextmanager
+def _card(device: torch.device, total: int) -> Iterator[None]:
+    """Let torch hold no more than a card of ``total`` bytes has besides what CUDA itself takes of it here."""
+    gc.collect()
+    torch.cuda.empty_cache()
+    free, own = torch.cuda.mem_get_info(device)
+    context = own - free - torch.cuda.memory_reserved(device)
+    torch.cuda.set_per_process_memory_fraction(min(1.0, max(total - context, 1) / own), device)
+    try:
+        yield
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0, device)
 
 
 def _sparse(backend: TritonBackend, sizes: Sizes, L: int, F: int, G: int, dtype: torch.dtype) -> Classifier:

@@ -38,6 +38,19 @@ def test_the_script_runs_through_at_toy_size(tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     sections = json.loads((tmp_path / "gpu.json").read_text())
     assert all(section["rows"] for section in sections.values())
+    # Every layout at every number of labels, and the dense one.
+    whole = [*sections["whole_steps"]["rows"], *sections["other_whole_steps"]["rows"]]
+    layouts = [tuple(row.get(k) for k in ("labels", "fan_in", "group", "weights", "card_gib")) for row in whole]
+    assert len(set(layouts)) == len(layouts)
+    for F in (6, 8):
+        for G in (16, 1):
+            assert {(70, F, G, "fp8", None), (70, F, G, "bf16", None)} <= set(layouts)
+    assert (90, 6, 16, "fp8", 4.0) in layouts
+    assert any(row["classifier"] == "dense" for row in whole)
+    assert all(row["roofline_limit"] in ("bytes", "operations") for row in sections["other_operations"]["rows"])
+    reached = {row["goal"]: row["met"] for row in sections["goals"]["rows"]}
+    assert reached["largest error of logits with fp32 weights"] is True
+    assert [met for goal, met in reached.items() if "peak" in goal or "card" in goal] == [None, None]  # takes a GPU
     for row in sections["errors"]["rows"]:
         for part in ("logits", "dx", "weight_gradient"):
             # With so few numbers the largest rounding error of the two may be either's.
@@ -103,3 +116,54 @@ def test_the_dense_rival_makes_the_step_of_dense_float64(gpu_parts):
     torch.testing.assert_close(dx.double(), grad @ weight, rtol=0.02, atol=2e-3)
     torch.testing.assert_close(step.weight.double(), weight - grad.T @ x.double(), rtol=0.02, atol=5e-3)
     torch.testing.assert_close(step.bias.double(), bias - grad.sum(0), rtol=0.02, atol=5e-3)
+
+
+def test_goals_are_met_or_missed_by_what_was_measured(gpu_parts):
+    from benchmarks.gpu.goals import goals
+    from benchmarks.gpu.sizes import TOY
+
+    layout = {"classifier": "sparse", "labels": 70, "fan_in": 6, "group": 16, "weights": "fp8"}
+    step = {"fan_in": 6, "group": 16, "weights": "fp8", "loss": "bce"}
+    errors = [
+        {"weights": "bf16", "dx": 3e-3, "dx_plain_torch": 4e-3},
+        {"weights": "bf16", "dx": 2e-3, "dx_plain_torch": 1e-3},
+        {"weights": "fp32", "dx": 2e-6, "dx_plain_torch": 1e-6},
+    ]
+    sections = {
+        "whole_steps": {
+            "rows": [
+                {**layout, "labels": 90, "card_gib": 4.0, "fits": False},
+                {**layout, "group": 1, "allocated_gib": 9.0},
+                {**layout, "allocated_gib": 2.1},
+            ]
+        },
+        "sparse_steps": {"rows": [{**step, "dense_over_sparse": 3.5}, {**step, "group": 1, "dense_over_sparse": 0.5}]},
+        "errors": {"rows": errors},
+    }
+    found = {row["goal"]: row for row in goals(sections, TOY)}
+
+    def met(part):
+        [row] = [row for goal, row in found.items() if part in goal]
+        return row["met"]
+
+    assert met("peak of a whole step at 70 labels") is True
+    assert met("at 90 labels on a card of 4 GiB") is False
+    assert met("F = 6, G = 16") is True
+    assert met("F = 6, G = 1,") is False
+    assert met("F = 8, G = 16") is None
+    assert met("dx with fp32") is True
+    assert met("dx with bf16 weights, beside plain torch") is False  # one of the kernels is worse
+    assert met("logits with bf16") is None
+
+
+def test_a_small_card_is_played_for_a_step_and_then_no_more(gpu_parts, monkeypatch):
+    from benchmarks.gpu.whole_step import _card
+
+    told, device = [], torch.device("cuda", 0)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _device: (79 << 30, 80 << 30))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda _device: 512 << 20)
+    monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", lambda share, _device: told.append(share))
+    with _card(device, 4 << 30):
+        assert told == [pytest.approx(3.5 / 80)]  # half a GiB is CUDA's own
+    assert told[1:] == [1.0]
