@@ -90,10 +90,20 @@ def backend(request):
         return ReferenceBackend()
     if request.param == "triton":
         return triton_backend()
+    return _compiled(int(request.param.split("-")[1]))
+
+
+def _compiled(threads):
     require_compiled_core()
     from fanin.kernels.cpu import CpuBackend
 
-    return _Threaded(CpuBackend(), int(request.param.split("-")[1]))
+    return _Threaded(CpuBackend(), threads)
+
+
+@pytest.fixture(scope="session")
+def compiled_backend():
+    """Gives the compiled backend with a number of threads."""
+    return _compiled
 
 
 @pytest.fixture(scope="module")

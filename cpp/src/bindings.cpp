@@ -13,6 +13,7 @@
 #include <string>
 #include <vector>
 
+#include "fanin/among.h"
 #include "fanin/instruction_set.h"
 #include "fanin/operations.h"
 
@@ -206,6 +207,35 @@ void topk(const LayerArrays& arrays, const Matrix& x, const std::optional<Matrix
   fanin::topk(arrays.layer, x.data(), B, shared, k, indptr ? &exclude : nullptr, scores.data(), labels.data(), threads);
 }
 
+void topk_among(const LayerArrays& arrays, const Matrix& x, const IntVector& members, const LongVector& bounds,
+                const LongMatrix& chosen, std::int64_t unit, const std::optional<AnyMatrix>& vectors,
+                std::int64_t cluster_size, const std::optional<LongVector>& indptr,
+                const std::optional<LongVector>& indices, const Matrix& scores, const LongMatrix& labels, int threads) {
+  const fanin::Layer& layer = arrays.layer;
+  const std::int64_t B = size(x, 0), k = size(scores, 1);
+  check_matrix(x, B, layer.inputs);
+  check_matrix(scores, B, k);
+  require(size(labels, 0) == B && size(labels, 1) == k && k >= 1, "labels have to be [B, k]");
+  require(size(chosen, 0) == B, "chosen has to be [B, beam]");
+  require(size(bounds, 0) >= 1, "bounds have to be [clusters + 1]");
+  require(unit >= 1 && unit % layer.group == 0, "a unit is one or more whole groups");
+  require(indptr.has_value() == indices.has_value(), "exclude needs indptr and indices");
+  fanin::SharedVectors shared{};
+  if (vectors) {
+    require(cluster_size >= 1 && size(*vectors, 0) == (layer.labels + cluster_size - 1) / cluster_size &&
+                size(*vectors, 1) <= layer.inputs,
+            "vectors have to be [ceil(L / cluster_size), at most D]");
+    shared = {vectors->data(), storage_of(*vectors), size(*vectors, 1), cluster_size};
+  }
+  fanin::Csr exclude{};
+  if (indptr) exclude = csr_of(*indptr, *indices, B);
+  const fanin::ChosenClusters among{members.data(),      bounds.data(),   chosen.data(),
+                                    size(bounds, 0) - 1, size(chosen, 1), unit};
+  const nb::gil_scoped_release release;
+  fanin::topk_among(layer, x.data(), B, among, shared, k, indptr ? &exclude : nullptr, scores.data(), labels.data(),
+                    threads);
+}
+
 void draw_index(const AnyMatrix& index, std::int64_t inputs, std::uint64_t seed, int threads) {
   const bool wide = is_wide(index);
   const std::int64_t sets = size(index, 0), fan_in = size(index, 1);
@@ -265,6 +295,10 @@ NB_MODULE(_cpu, module) {
              "shared_grad"_a.noconvert().none(), "threads"_a, "weights"_a.noconvert().none() = nb::none(),
              "margins"_a.noconvert().none() = nb::none());
   module.def("topk", &topk, "layer"_a, "x"_a.noconvert(), "shared_scores"_a.noconvert().none(), "cluster_size"_a,
+             "indptr"_a.noconvert().none(), "indices"_a.noconvert().none(), "scores"_a.noconvert(),
+             "labels"_a.noconvert(), "threads"_a);
+  module.def("topk_among", &topk_among, "layer"_a, "x"_a.noconvert(), "members"_a.noconvert(), "bounds"_a.noconvert(),
+             "chosen"_a.noconvert(), "unit"_a, "vectors"_a.noconvert().none(), "cluster_size"_a,
              "indptr"_a.noconvert().none(), "indices"_a.noconvert().none(), "scores"_a.noconvert(),
              "labels"_a.noconvert(), "threads"_a);
   module.def("draw_index", &draw_index, "index"_a.noconvert(), "in_features"_a, "seed"_a, "threads"_a);

@@ -48,6 +48,21 @@ def topk(
     labels: Tensor,
     threads: int,
 ) -> None: ...
+def topk_among(
+    layer: Layer,
+    x: Tensor,
+    members: Tensor,
+    bounds: Tensor,
+    chosen: Tensor,
+    unit: int,
+    vectors: Tensor | None,
+    cluster_size: int,
+    indptr: Tensor | None,
+    indices: Tensor | None,
+    scores: Tensor,
+    labels: Tensor,
+    threads: int,
+) -> None: ...
 def widen_into(codes: Tensor, out: Tensor, threads: int) -> None: ...
 def round_into(values: Tensor, key: int, first_element: int, out: Tensor, threads: int) -> None: ...
 def draw_index(index: Tensor, in_features: int, seed: int, threads: int) -> None: ...

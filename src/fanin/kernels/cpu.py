@@ -26,6 +26,7 @@ except ImportError as error:
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from fanin.kernels.chosen_clusters import ChosenClusters, SharedVectors
     from fanin.kernels.spec import Moments, Positives, Prune, SharedScores, SparseWeights, Update
 
 _SEED_MASK = 0xFFFF_FFFF_FFFF_FFFF
@@ -140,6 +141,45 @@ class CpuBackend:
             raise BackendError(f"top-k: {error}") from error
         return scores, labels
 
+    def topk_among(
+        self,
+        layer: SparseWeights,
+        x: Tensor,
+        k: int,
+        chosen: ChosenClusters,
+        exclude: Positives | None,
+        shared: SharedVectors | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """The k best labels of each row's clusters: scores (B, k) and labels (B, k)."""
+        arrays, x = _layer(layer), _matrix("x", x, layer.in_features)
+        for name, numbers, dtype in (
+            ("the members", chosen.members, torch.int32),
+            ("the bounds", chosen.bounds, torch.int64),
+            ("the chosen clusters", chosen.chosen, torch.int64),
+        ):
+            _check(name, numbers, dtype)
+        scores = torch.empty(len(x), k, dtype=torch.float32)
+        labels = torch.empty(len(x), k, dtype=torch.int64)
+        indptr, indices = (None, None) if exclude is None else _csr("exclude", exclude, len(x))
+        try:
+            _cpu.topk_among(
+                arrays,
+                x,
+                chosen.members,
+                chosen.bounds,
+                chosen.chosen,
+                chosen.unit,
+                *_vectors(shared, layer),
+                indptr,
+                indices,
+                scores,
+                labels,
+                torch.get_num_threads(),
+            )
+        except ValueError as error:
+            raise BackendError(f"top-k among chosen clusters: {error}") from error
+        return scores, labels
+
     def widen_into(self, stored: Tensor, out: Tensor) -> None:
         """Float32 values of bfloat16 or float8."""
         codes = _codes(stored, out)
@@ -189,12 +229,7 @@ def _rule(update: Update, step: int, layer: SparseWeights) -> _cpu.UpdateRule:
 
 
 def _layer(layer: SparseWeights) -> _cpu.Layer:
-    weight = layer.weight.detach()
-    if weight.dtype in _CODES:
-        _check("the weights", weight, weight.dtype)
-        weight = weight.view(_CODES[weight.dtype])
-    else:
-        _check("the weights", weight, torch.float32)
+    weight = _stored("the weights", layer.weight)
     _check("the index", layer.index, index_dtype(layer.in_features))
     if layer.bias is not None:
         _check("the bias", layer.bias, torch.float32)
@@ -204,6 +239,22 @@ def _layer(layer: SparseWeights) -> _cpu.Layer:
         return _cpu.Layer(weight, layer.index, bias, layer.group_size, layer.in_features, dense)
     except ValueError as error:
         raise BackendError(f"layer: {error}") from error
+
+
+def _stored(name: str, weight: Tensor) -> Tensor:
+    """Weights as the core is given them: float32, or codes."""
+    weight = weight.detach()
+    if weight.dtype not in _CODES:
+        _check(name, weight, torch.float32)
+        return weight
+    _check(name, weight, weight.dtype)
+    return weight.view(_CODES[weight.dtype])
+
+
+def _vectors(shared: SharedVectors | None, layer: SparseWeights) -> tuple[Tensor | None, int]:
+    if shared is None:
+        return None, 0
+    return _stored("the shared vectors", shared.weight), min(shared.cluster_size, len(layer.weight))
 
 
 def _codes(stored: Tensor, values: Tensor) -> Tensor:

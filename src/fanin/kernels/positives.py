@@ -74,6 +74,28 @@ def kept_pairs(positives: Positives, keep: Tensor) -> Positives:
     )
 
 
+def row_range(positives: Positives, part: slice) -> Positives:
+    """The pairs of a range of rows.
+
+    >>> from fanin.kernels.spec import Positives
+    >>> row_range(Positives(torch.tensor([0, 2, 2, 3]), torch.tensor([5, 7, 4])), slice(1, 3))[:2]
+    (tensor([0, 0, 1]), tensor([4]))
+
+    Args:
+        positives: the pairs of B rows.
+        part: which of the rows, in steps of 1.
+    """
+    start, stop, _ = part.indices(len(positives.indptr) - 1)
+    indptr = positives.indptr[start : stop + 1]
+    own = slice(int(indptr[0]), int(indptr[-1]))
+    return positives._replace(
+        indptr=indptr - indptr[0],
+        indices=positives.indices[own],
+        weights=_part(positives.weights, own),
+        margins=_part(positives.margins, own),
+    )
+
+
 class Pairs(NamedTuple):
     """Distinct pairs of a row and a relevant label, with the weights and margins of :class:`spec.Positives`."""
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from fanin.kernels.chosen_clusters import ChosenClusters, SharedVectors
     from fanin.kernels.spec import Loss, Moments, Positives, Prune, SharedScores, SparseWeights, Update
 
 
@@ -157,6 +158,35 @@ class ReferenceBackend:
         for block in _blocks(layer):
             best.add(block.logits(layer, x, shared), block.start, exclude)
         return best.scores, best.labels
+
+    def topk_among(
+        self,
+        layer: SparseWeights,
+        x: Tensor,
+        k: int,
+        chosen: ChosenClusters,
+        exclude: Positives | None,
+        shared: SharedVectors | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """The k best labels of each row's clusters, row by row."""
+        index = layer.index.to(torch.int64)  # (S, F)
+        scores = x.new_full((len(x), k), -math.inf)
+        labels = torch.full((len(x), k), -1, dtype=torch.int64, device=x.device)
+        for row, values in enumerate(x):
+            own = chosen.labels(row, len(layer.weight))  # (n,)
+            if exclude is not None:
+                barred = exclude.indices[exclude.indptr[row] : exclude.indptr[row + 1]]
+                own = own[~torch.isin(own, barred)]
+            z = (layer.weight[own].to(x.dtype) * values[index[own // layer.group_size]]).sum(1)
+            if shared is not None:
+                vectors = shared.weight[own // shared.cluster_size].to(x.dtype)
+                z += vectors @ values[: vectors.shape[1]]
+            if layer.bias is not None:
+                z += layer.bias[own]
+            valid = z > -math.inf  # not NaN either
+            best = z[valid].argsort(descending=True, stable=True)[:k]
+            scores[row, : len(best)], labels[row, : len(best)] = z[valid][best], own[valid][best]
+        return scores, labels
 
     def widen_into(self, stored: Tensor, out: Tensor) -> None:
         """Float32 values of bfloat16 or float8."""

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from fanin.kernels.chosen_clusters import ChosenClusters, SharedVectors
+
 INDEX_UINT16_LIMIT = 65_536
 """Largest number of input features whose indices are stored in 16 bits."""
 
@@ -243,6 +245,17 @@ class Backend(Protocol):
         ``1 <= k <= L``. Among equal scores the lower label comes first. Pairs in ``exclude`` are passed over; places
         left empty hold score -inf and label -1. A logit of NaN or -inf is never chosen.
         """
+
+    def topk_among(
+        self,
+        layer: SparseWeights,
+        x: Tensor,
+        k: int,
+        chosen: ChosenClusters,
+        exclude: Positives | None,
+        shared: SharedVectors | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """As :meth:`topk`, among the labels of the clusters that each row has chosen."""
 
     def widen_into(self, stored: Tensor, out: Tensor) -> None:
         """Write the float32 values of ``stored``, bfloat16 or float8, into ``out`` of the same shape."""

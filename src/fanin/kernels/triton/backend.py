@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from fanin.kernels.chosen_clusters import ChosenClusters, SharedVectors
     from fanin.kernels.spec import Loss, Moments, Positives, Prune, SharedScores, SparseWeights, Update
 
 _SEED_MASK = 0x7FFF_FFFF_FFFF_FFFF
@@ -134,6 +135,20 @@ class TritonBackend:
             return x.new_empty(0, k), torch.empty(0, k, dtype=torch.int64, device=x.device)
         with _on(x.device):
             return topk.topk(layer, x, k, exclude, shared)
+
+    def topk_among(
+        self,
+        layer: SparseWeights,  # noqa: ARG002 - it is refused whatever is given
+        x: Tensor,  # noqa: ARG002
+        k: int,  # noqa: ARG002
+        chosen: ChosenClusters,  # noqa: ARG002
+        exclude: Positives | None,  # noqa: ARG002
+        shared: SharedVectors | None = None,  # noqa: ARG002
+    ) -> tuple[Tensor, Tensor]:
+        """Refused: a GPU scores all labels so fast that a selection of them is not worth kernels of its own."""
+        raise BackendError(
+            "the triton backend has no approximate top-k; leave out the beam, or move the model to the CPU"
+        )
 
     def widen_into(self, stored: Tensor, out: Tensor) -> None:
         """Float32 values of bfloat16 or float8; torch's own copy, which is exact and as fast as memory."""
