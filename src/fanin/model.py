@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
+    from fanin.classifier.beam import Beam
     from fanin.classifier.interface import Classifier
     from fanin.data.feature_rows import DenseFeatures
     from fanin.encoders.interface import Encoder, TextTokenizer
@@ -96,32 +97,45 @@ class TextModel:
         return self
 
     @torch.no_grad()
-    def rank(self, inputs: Iterable[NDArray[Any]], k: int, exclude: Positives | None = None) -> tuple[Tensor, Tensor]:
+    def rank(
+        self, inputs: Iterable[NDArray[Any]], k: int, exclude: Positives | None = None, *, beam: Beam | None = None
+    ) -> tuple[Tensor, Tensor]:
         """The k best labels of a batch, by raw score.
 
         Args:
             inputs: what the encoder reads: of texts their flat tokens (N,) and offsets (B + 1,).
             k: how many labels a text.
             exclude: pairs that must not be returned.
+            beam: made for this model, to score the labels of a few clusters only; None for the exact ranking.
 
         Returns:
             Scores (B, min(k, L)) and label ids (B, min(k, L)), on the CPU.
+
+        Raises:
+            ConfigError: a beam for a model on a GPU.
         """
+        if beam is not None and self.device.type != "cpu":
+            raise ConfigError("a beam searches on the CPU, and this model is on a GPU; leave one of them out")
         was_training = self.encoder.training
         self.encoder.eval()
         try:
             barred = None if exclude is None else on_device(exclude, self.device)
-            scores, labels = self.classifier.topk(encode(self.encoder, inputs, self.device), k, barred)
+            x = encode(self.encoder, inputs, self.device)
+            if beam is None:
+                scores, labels = self.classifier.topk(x, k, barred)
+            else:
+                scores, labels = beam.topk(self.classifier, x, k, barred)
             return scores.cpu(), labels.cpu()
         finally:
             self.encoder.train(was_training)
 
-    def predict(self, texts: Sequence[str], k: int = 5) -> list[list[Prediction]]:
+    def predict(self, texts: Sequence[str], k: int = 5, *, beam: Beam | None = None) -> list[list[Prediction]]:
         """The k best labels of every text, best first.
 
         Args:
             texts: any number of texts.
             k: how many labels a text; at most L are returned.
+            beam: as in :meth:`rank`.
 
         Returns:
             A list of predictions for each text.
@@ -129,21 +143,26 @@ class TextModel:
         Raises:
             ConfigError: the model reads features, no texts.
         """
-        return list(self.predict_stream(texts, k))
+        return list(self.predict_stream(texts, k, beam=beam))
 
-    def predict_stream(self, texts: Sequence[str], k: int = 5) -> Iterator[list[Prediction]]:
+    def predict_stream(
+        self, texts: Sequence[str], k: int = 5, *, beam: Beam | None = None
+    ) -> Iterator[list[Prediction]]:
         """As :meth:`predict`, text by text, computed in batches of 1,024."""
         if self.tokenizer is None:
             raise ConfigError("this model was trained on features and reads no texts; predict from a file of features")
         for start in range(0, len(texts), PREDICTION_BATCH):
-            yield from self._named(self.tokenizer.encode_flat(list(texts[start : start + PREDICTION_BATCH])), k)
+            yield from self._named(self.tokenizer.encode_flat(list(texts[start : start + PREDICTION_BATCH])), k, beam)
 
-    def predict_features(self, features: DenseFeatures | SparseFeatures, k: int = 5) -> Iterator[list[Prediction]]:
+    def predict_features(
+        self, features: DenseFeatures | SparseFeatures, k: int = 5, *, beam: Beam | None = None
+    ) -> Iterator[list[Prediction]]:
         """As :meth:`predict_stream` for a model that was trained on features.
 
         Args:
             features: of any number of texts, of the kind and number that the model was trained on.
             k: how many labels a text.
+            beam: as in :meth:`rank`.
 
         Raises:
             DataError: they are others.
@@ -151,10 +170,10 @@ class TextModel:
         check_features(self.encoder, features)
         for start in range(0, len(features), PREDICTION_BATCH):
             rows = np.arange(start, min(start + PREDICTION_BATCH, len(features)))
-            yield from self._named(features.inputs(rows), k)
+            yield from self._named(features.inputs(rows), k, beam)
 
-    def _named(self, inputs: Iterable[NDArray[Any]], k: int) -> Iterator[list[Prediction]]:
-        scores, labels = self.rank(inputs, k)
+    def _named(self, inputs: Iterable[NDArray[Any]], k: int, beam: Beam | None) -> Iterator[list[Prediction]]:
+        scores, labels = self.rank(inputs, k, beam=beam)
         if self.loss is Loss.BCE:
             scores = scores.sigmoid()
         names = iter(self.labels.names(labels[labels >= 0].numpy()))  # a look-up one by one takes ten times as long

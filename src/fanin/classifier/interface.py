@@ -13,11 +13,12 @@ from fanin.errors import ConfigError
 from fanin.kernels.spec import Positives, compute_dtype
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from typing import Self
 
     from fanin.classifier.sparse import SparsePart
     from fanin.kernels.active_inputs import ActiveInputs
+    from fanin.kernels.chosen_clusters import ChosenClusters
     from fanin.kernels.spec import Loss, Update
 
 
@@ -86,6 +87,30 @@ class Classifier(nn.Module, ABC):
         Raises:
             ConfigError: k is below 1, shapes or dtypes do not fit, or a label id is out of range.
         """
+
+    def topk_among(
+        self,
+        x: Tensor,  # noqa: ARG002 - for the layers that can
+        k: int,  # noqa: ARG002
+        chosen: Sequence[ChosenClusters],  # noqa: ARG002
+        exclude: Positives | None = None,  # noqa: ARG002
+    ) -> tuple[Tensor, Tensor]:
+        """As :meth:`topk`, among the labels of a few clusters for each row; their scores are exact.
+
+        Args:
+            x: (B, D).
+            k: how many, at least 1; at most L are returned.
+            chosen: for each of :meth:`sparse_parts` the clusters of its places. Labels that no sparse part serves are
+                always among them.
+            exclude: pairs that must not be returned.
+
+        Raises:
+            ConfigError: as :meth:`topk`, or this kind of layer has no sparse parts.
+        """
+        raise ConfigError(
+            f"{type(self).__name__} has no fixed fan-in layer to search among clusters of; a beam is for the sparse, "
+            "the head/tail and the banded layer"
+        )
 
     @abstractmethod
     def set_bias(self, bias: Tensor) -> None:

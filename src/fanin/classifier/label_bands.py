@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import accumulate
-from typing import TYPE_CHECKING, TypedDict, cast
+from typing import TYPE_CHECKING, TypeAlias, TypedDict, cast
 
 import torch
 from torch import Tensor
@@ -17,9 +18,12 @@ from fanin.kernels.active_inputs import ActiveInputs
 from fanin.kernels.positives import kept_pairs
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
+    from fanin.kernels.chosen_clusters import ChosenClusters
     from fanin.kernels.spec import Loss, Positives, Update
+
+    _Search: TypeAlias = Callable[[Tensor | ActiveInputs, int, Positives | None], tuple[Tensor, Tensor]]
 
 Band = DenseLinear | SparseLinear
 
@@ -87,13 +91,30 @@ class LabelBands(Classifier):
 
     def topk(self, x: Tensor | ActiveInputs, k: int, exclude: Positives | None = None) -> tuple[Tensor, Tensor]:
         """The k best labels a row; see :meth:`Classifier.topk`."""
+        return self._best_of_bands([band.topk for band in self.bands], x, k, exclude)
+
+    def topk_among(
+        self, x: Tensor, k: int, chosen: Sequence[ChosenClusters], exclude: Positives | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """The k best labels of each row's clusters and of the dense bands; see :meth:`Classifier.topk_among`."""
+        of_band = iter(chosen)
+        searches: list[_Search] = [
+            partial(_search_among, band, next(of_band)) if isinstance(band, SparseLinear) else band.topk
+            for band in self.bands
+        ]
+        return self._best_of_bands(searches, x, k, exclude)
+
+    def _best_of_bands(
+        self, searches: Sequence[_Search], x: Tensor | ActiveInputs, k: int, exclude: Positives | None
+    ) -> tuple[Tensor, Tensor]:
+        """The best of what is found in each band."""
         k = self._checked_k(k)
         x = self._checked_active(x) if isinstance(x, ActiveInputs) else self._checked_input(x)
         rows = len(x.values if isinstance(x, ActiveInputs) else x)
         barred = [None] * len(self.bands) if exclude is None else self._split(exclude, rows)
         scores, places = [], []
-        for start, band, own in zip(self._starts(), self.bands, barred, strict=True):
-            band_scores, found = band.topk(_first_inputs(x, band.in_features), k, own)
+        for start, band, search, own in zip(self._starts(), self.bands, searches, barred, strict=True):
+            band_scores, found = search(_first_inputs(x, band.in_features), k, own)
             scores.append(band_scores)
             places.append(torch.where(found >= 0, found + start, -1))
         # Stable, after an order by label: among equal scores the lower label comes first.
@@ -147,6 +168,13 @@ class LabelBands(Classifier):
             inside = (own >= 0) & (own < band.out_features)  # (P,)
             parts.append(kept_pairs(placed._replace(indices=own), inside))
         return parts
+
+
+def _search_among(
+    band: SparseLinear, chosen: ChosenClusters, x: Tensor | ActiveInputs, k: int, exclude: Positives | None
+) -> tuple[Tensor, Tensor]:
+    assert isinstance(x, Tensor)
+    return band.topk_among(x, k, [chosen], exclude)
 
 
 def _first_inputs(x: Tensor | ActiveInputs, count: int) -> Tensor | ActiveInputs:

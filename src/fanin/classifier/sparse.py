@@ -16,12 +16,14 @@ from fanin.classifier.weighted import WeightedClassifier
 from fanin.errors import ConfigError
 from fanin.kernels import dispatch
 from fanin.kernels.active_inputs import ActiveInputs
+from fanin.kernels.chosen_clusters import SharedVectors
 from fanin.kernels.drawing import mix_seed
 from fanin.kernels.spec import Moments, SparseWeights, index_dtype
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
+    from fanin.kernels.chosen_clusters import ChosenClusters
     from fanin.kernels.spec import Backend, Loss, Positives, Prune, SharedScores, Update
 
 _NARROWED_ROWS = 16  # from so many rows on, index sets into a batch's active columns are worth their making
@@ -182,6 +184,18 @@ class SparseLinear(WeightedClassifier):
         rows, layer, _ = self._kernel_inputs(x)
         exclude = None if exclude is None else self._places(exclude, len(rows))
         scores, places = self._backend().topk(layer, rows, self._checked_k(k), exclude, self._shared(rows))
+        return scores, places if self.order is None else self.order.labels(places)
+
+    def topk_among(
+        self, x: Tensor, k: int, chosen: Sequence[ChosenClusters], exclude: Positives | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """The k best labels of each row's clusters; see :meth:`Classifier.topk_among`."""
+        (own,) = chosen
+        x = self._checked_input(x)
+        layer, clusters = self._weights(self.index, self.in_features), self.clusters
+        exclude = None if exclude is None else self._places(exclude, len(x))
+        shared = None if clusters is None else SharedVectors(clusters.weight.detach(), clusters.cluster_size)
+        scores, places = self._backend().topk_among(layer, x, self._checked_k(k), own, exclude, shared)
         return scores, places if self.order is None else self.order.labels(places)
 
     def set_bias(self, bias: Tensor) -> None:
