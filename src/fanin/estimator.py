@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import reprlib
 import tempfile
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
+from fanin.beam_files import load_beam
 from fanin.data.formats import open_dataset
 from fanin.errors import ConfigError, DataError
 from fanin.model_files import load_model, save_model
@@ -22,6 +24,7 @@ from fanin.training.trainer import Trainer
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from fanin.classifier.beam import Beam
     from fanin.model import Prediction, TextModel
 
 _LOWER_RATES = "lower classifier.schedule.learning_rate or encoder.optimizer.learning_rate in the settings"
@@ -42,6 +45,8 @@ class TextClassifier:
 
     def __init__(self, model: TextModel) -> None:
         self.model = model
+        self._folder: Path | None = None
+        self._beam: Beam | None = None
 
     @classmethod
     def fit(
@@ -86,18 +91,28 @@ class TextClassifier:
                 except NonFiniteError as error:
                     raise NonFiniteError(error.step, error.fault, _LOWER_RATES) from error
 
-    def predict(self, texts: Iterable[str], k: int = 5) -> list[list[Prediction]]:
+    def predict(
+        self, texts: Iterable[str], k: int = 5, *, beam: int | Literal["kept"] | None = None
+    ) -> list[list[Prediction]]:
         """The k best labels of every text, best first; see :meth:`fanin.model.TextModel.predict`.
 
+        Args:
+            texts: the texts.
+            k: how many labels a text.
+            beam: score the labels of so many clusters only, or of as many as ``fanin index`` has kept; None scores
+                all labels. Only of a classifier that was loaded from the folder of a model that has a beam.
+
         Raises:
-            ConfigError: ``texts`` is a single string, or k is below 1.
+            ConfigError: ``texts`` is a single string, k or the beam is below 1, or the model was not loaded from a
+                folder and a beam is asked for.
+            CheckpointError: the folder has no beam that fits its model.
             DataError: one of the texts is not a string.
         """
         if isinstance(texts, str):
             raise ConfigError("predict wants a list of texts; for one text write predict([text])")
         if k < 1:
             raise ConfigError(f"k={k} must be at least 1")
-        return self.model.predict(_checked_texts(texts), k)
+        return self.model.predict(_checked_texts(texts), k, beam=None if beam is None else self._beam_of(beam))
 
     def save(self, folder: str | Path) -> None:
         """Write the model folder whole, in the place of what stood there.
@@ -121,7 +136,18 @@ class TextClassifier:
             CheckpointError: it is missing, damaged or of another version.
         """
         place = resolve_device(device)
-        return cls(load_model(model_folder(Path(folder))).to(place))
+        found = model_folder(Path(folder))
+        loaded = cls(load_model(found).to(place))
+        loaded._folder = found
+        return loaded
+
+    def _beam_of(self, width: int | Literal["kept"]) -> Beam:
+        """The beam of the model's folder, read once."""
+        if self._folder is None:
+            raise ConfigError("a beam lies in a model's folder; save this classifier, run 'fanin index' and load it")
+        if self._beam is None:
+            self._beam = load_beam(self._folder, self.model.classifier)
+        return self._beam if width == "kept" else replace(self._beam, width=width)
 
 
 def _checked_texts(texts: Iterable[str]) -> list[str]:

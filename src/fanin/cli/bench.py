@@ -28,8 +28,10 @@ def bench_prediction(
 ) -> None:
     """Measure how fast a model predicts.
 
-    In batch and one text at a time, on the test split (the training split where there is none).
+    In batch and one text at a time, on the test split (the training split where there is none); with the beam too
+    that 'fanin index' has kept, if there is one.
     """
+    from fanin.beam_files import DESCRIPTION, load_beam
     from fanin.bench.prediction import measure_prediction
     from fanin.data.formats import open_dataset
     from fanin.model_files import load_model
@@ -37,7 +39,13 @@ def bench_prediction(
 
     dataset = open_dataset(data)
     split = "test" if "test" in dataset.split_names else "train"
-    _write_rows([measure_prediction(load_model(model_folder(run)), dataset.texts(split), k=k)], json=json)
+    folder = model_folder(run)
+    model = load_model(folder)
+    rows = [measure_prediction(model, dataset.texts(split), k=k)]
+    if (folder / DESCRIPTION).is_file():
+        beam = load_beam(folder, model.classifier)
+        rows.append(measure_prediction(model, dataset.texts(split), k=k, beam=beam))
+    _write_rows(rows, json=json)
 
 
 @app.command("kernels")

@@ -15,7 +15,21 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from fanin.cli import bench, compare, data, doctor, evaluate, inspection, plan, predict, recipes, results, resume, train
+from fanin.cli import (
+    bench,
+    compare,
+    data,
+    doctor,
+    evaluate,
+    index,
+    inspection,
+    plan,
+    predict,
+    recipes,
+    results,
+    resume,
+    train,
+)
 from fanin.cli.output import literal, note, write_line
 from fanin.errors import FaninError, MemoryPlanError
 from fanin.version import __version__
@@ -46,6 +60,7 @@ app.command("train")(train.train)
 app.command("resume")(resume.resume)
 app.command("plan")(plan.plan)
 app.command("evaluate")(evaluate.evaluate)
+app.command("index")(index.index)
 app.command("predict")(predict.predict)
 app.command("inspect")(inspection.inspect_model)
 app.command("results")(results.compare_results)

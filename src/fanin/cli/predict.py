@@ -16,6 +16,7 @@ from fanin.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
+    from fanin.classifier.beam import Beam
     from fanin.model import Prediction, TextModel
 
 
@@ -35,6 +36,14 @@ def predict(
     ] = None,
     k: Annotated[int, typer.Option("-k", min=1, help="How many labels a text.")] = 5,
     device: Device = "cpu",
+    beam: Annotated[
+        str,
+        typer.Option(
+            "--beam",
+            metavar="N|kept|exact",
+            help="Score only the labels of N clusters a text, or of as many as 'fanin index' has kept.",
+        ),
+    ] = "exact",
     json: Annotated[
         bool, typer.Option("--json", help="Print JSON lines: the text and its predictions, best first.")
     ] = False,
@@ -43,17 +52,20 @@ def predict(
 
     Scores are probabilities where the model was trained with the loss "bce", else raw scores.
     """
+    from fanin.beam_files import load_beam
     from fanin.model_files import load_model
     from fanin.training.device import resolve_device
     from fanin.training.run_folder import model_folder
 
     place, blocks = resolve_device(device), _blocks(texts or [], file, source)
-    model = load_model(model_folder(run)).to(place)
+    width, folder = _beam_width(beam), model_folder(run)
+    model = load_model(folder).to(place)
+    search = None if beam == "exact" else load_beam(folder, model.classifier, width)
     if model.tokenizer is None:
-        _predict_features(model, texts or [], file, source, k, json=json)
+        _predict_features(model, texts or [], file, source, k, search, json=json)
         return
     for block in blocks:
-        for text, predictions in zip(block, model.predict_stream(block, k), strict=True):
+        for text, predictions in zip(block, model.predict_stream(block, k, beam=search), strict=True):
             if json:
                 _write_json_line({"text": text}, predictions)
             else:
@@ -61,14 +73,30 @@ def predict(
         sys.stdout.flush()  # a process that feeds us texts may be waiting for these answers
 
 
+def _beam_width(beam: str) -> int | None:
+    """How many clusters are asked for, None where it is not a number."""
+    if beam in {"exact", "kept"}:
+        return None
+    if not (beam.isascii() and beam.isdecimal() and int(beam)):
+        raise ConfigError(f"--beam {beam} is not known; give a number of clusters from 1 on, kept, or exact")
+    return int(beam)
+
+
 def _predict_features(
-    model: TextModel, texts: Sequence[str], file: Path | None, source: str | None, k: int, *, json: bool
+    model: TextModel,
+    texts: Sequence[str],
+    file: Path | None,
+    source: str | None,
+    k: int,
+    beam: Beam | None,
+    *,
+    json: bool,
 ) -> None:
     from fanin.data.feature_store import read_features
 
     if texts or source or file is None:
         raise ConfigError("this model reads features, no texts; give a file of them with --file (.npy, or sparse rows)")
-    for row, predictions in enumerate(model.predict_features(read_features(file), k)):
+    for row, predictions in enumerate(model.predict_features(read_features(file), k, beam=beam)):
         if json:
             _write_json_line({"row": row}, predictions)
         else:

@@ -1,0 +1,144 @@
+"""A beam beside its model: safetensors and JSON in the model folder. Described in docs/formats.md.
+
+A beam that was made for other weights is refused, and so is one whose files are damaged: what it would choose is of no
+use then.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors import SafetensorError
+
+from fanin.classifier.beam import Beam
+from fanin.classifier.label_clusters import LabelClusters
+from fanin.errors import CheckpointError
+from fanin.folders import replace_file
+from fanin.tensor_files import read_tensors, write_tensors
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from torch import Tensor
+
+    from fanin.classifier.interface import Classifier
+
+FORMAT = 1
+DESCRIPTION, TENSORS = "beam.json", "beam.safetensors"
+_NAMES = {"members", "bounds", "part", "weight", "bias"}
+_AGAIN = "make it again with 'fanin index'"
+
+
+def save_beam(beam: Beam, folder: Path, facts: dict[str, Any]) -> None:
+    """Write a beam into the folder of the model that it was made for, in the place of an older one.
+
+    Args:
+        beam: the beam.
+        folder: the model folder.
+        facts: what else its description shall say, as plain values: what was asked for, what was measured.
+
+    Raises:
+        CheckpointError: it cannot be written.
+    """
+    clusters = beam.clusters
+    tensors = {"members": clusters.members, "bounds": clusters.bounds, "part": clusters.part}
+    tensors |= {"weight": beam.weight, "bias": beam.bias} | ({} if beam.fold is None else {"fold": beam.fold})
+    draft = folder / f"{TENSORS}.draft"
+    try:
+        write_tensors(tensors, draft)
+        (folder / DESCRIPTION).unlink(missing_ok=True)  # from here on there is no beam until there is the new one
+        draft.replace(folder / TENSORS)
+        description = {
+            "format": FORMAT,
+            "width": beam.width,
+            "sha256": _digest(folder / TENSORS),
+            "model_sha256": _model_digest(folder),
+            "facts": facts,
+        }
+        replace_file(folder / DESCRIPTION, json.dumps(description, indent=2) + "\n")
+    except (OSError, SafetensorError) as error:
+        draft.unlink(missing_ok=True)
+        raise CheckpointError(f"{folder}: the beam could not be saved ({error})") from error
+
+
+def load_beam(folder: Path, classifier: Classifier, width: int | None = None) -> Beam:
+    """Read the beam of a model folder.
+
+    Args:
+        folder: the model folder.
+        classifier: the model's own.
+        width: clusters a row instead of the number that was kept.
+
+    Raises:
+        CheckpointError: there is none, it is damaged or of another version, or the model has changed since.
+    """
+    path = folder / DESCRIPTION
+    kept, digest, model_digest = _description(path)
+    if model_digest != _model_digest(folder):
+        raise CheckpointError(f"{path}: the model has changed since this beam was made; {_AGAIN}")
+    if not (folder / TENSORS).is_file() or digest != _digest(folder / TENSORS):
+        raise CheckpointError(f"{folder / TENSORS}: missing or damaged; {_AGAIN}")
+    tensors = read_tensors(folder / TENSORS, "the beam")
+    fold = tensors.pop("fold", None)
+    if tensors.keys() != _NAMES:
+        raise CheckpointError(f"{folder / TENSORS}: not the tensors of a beam; {_AGAIN}")
+    clusters = LabelClusters(tensors["members"], tensors["bounds"], tensors["part"])
+    beam = Beam(clusters, tensors["weight"], tensors["bias"], fold, kept if width is None else width)
+    try:
+        clusters.check(classifier.sparse_parts())
+        _check_router(beam, classifier.in_features)
+    except CheckpointError as error:
+        raise CheckpointError(f"{folder / TENSORS}: {error}; {_AGAIN}") from error
+    return beam
+
+
+def _description(path: Path) -> tuple[int, str, str]:
+    """The width and the digests of the tensors and of the model."""
+    try:
+        description = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise CheckpointError(
+            f"{path.parent}: this model has no beam; make one with 'fanin index', or predict without"
+        ) from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path}: damaged ({error}); {_AGAIN}") from error
+    if not isinstance(description, dict) or description.get("format") != FORMAT:
+        raise CheckpointError(f"{path}: not of format {FORMAT}, which this version of fanin reads; {_AGAIN}")
+    width, digest, model_digest = (description.get(name) for name in ("width", "sha256", "model_sha256"))
+    if type(width) is not int or width < 1 or not isinstance(digest, str) or not isinstance(model_digest, str):
+        raise CheckpointError(f"{path}: damaged, its width or digests are missing; {_AGAIN}")
+    return width, digest, model_digest
+
+
+def _check_router(beam: Beam, in_features: int) -> None:
+    weight, bias, fold = beam.weight, beam.bias, beam.fold
+    inputs = in_features
+    if fold is not None:
+        if fold.dtype != torch.int32 or fold.ndim != 1 or not 0 < len(fold) <= in_features or bool((fold == 0).any()):
+            raise CheckpointError("the sums of inputs are not numbered from 1")
+        inputs += int(fold.long().abs().max()) - len(fold)
+    if not _is_float_matrix(weight) or weight.shape[1] != inputs or len(weight) > beam.clusters.count:
+        raise CheckpointError(f"the router must be a float32 matrix of {inputs} inputs, with a row a cluster at most")
+    if bias.dtype != torch.float32 or bias.shape != (len(weight),):
+        raise CheckpointError("the router must have a float32 bias for each of its rows")
+
+
+def _is_float_matrix(tensor: Tensor) -> bool:
+    return tensor.dtype == torch.float32 and tensor.ndim == 2
+
+
+def _model_digest(folder: Path) -> str:
+    """Of all that scores depend on; label names and counts do not count."""
+    weights = [path for path in folder.rglob("*.safetensors") if path.name not in {TENSORS, "train_counts.safetensors"}]
+    digest = hashlib.sha256()
+    for path in sorted([folder / "model.json", *weights]):
+        digest.update(f"{path.relative_to(folder).as_posix()} {_digest(path)}\n".encode())
+    return digest.hexdigest()
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
