@@ -1,5 +1,6 @@
 """The picture of accuracy against size."""
 
+import re
 import sys
 from pathlib import Path
 
@@ -19,7 +20,7 @@ def some(make_metrics, names):
 
 def test_every_recipe_is_named_in_the_picture(make_metrics, tmp_path):
     pytest.importorskip("matplotlib")
-    names = ["default", "dense:classifier.fan_in=8", "$x^2$ & <tag>", *(f"recipe {i}" for i in range(9))]
+    names = ["default", "dense:classifier.fan_in=8", "$x^2$ & <tag>", *(f"recipe {c}" for c in "abcdefghi")]
     files = draw_frontier(some(make_metrics, names), "the $test$ split", tmp_path)
     assert files == [tmp_path / "compare.png", tmp_path / "compare.svg"]
     assert files[0].read_bytes().startswith(b"\x89PNG")
@@ -29,6 +30,19 @@ def test_every_recipe_is_named_in_the_picture(make_metrics, tmp_path):
         assert f"<!-- {shown} -->" in drawn
     for axis in ("P@1, %", "P@5, %", "PSP@1, %", "classifier, MB"):
         assert f"<!-- {axis} -->" in drawn
+
+
+def test_recipes_that_differ_in_a_number_at_the_end_are_a_family(make_metrics, tmp_path):
+    pytest.importorskip("matplotlib")
+    names = ["dense", "G16-8", "G16-128", "F32", "F64", "2", "4", "alone-7", "dense-256"]
+    drawn = draw_frontier(some(make_metrics, names), "test", tmp_path)[1].read_text(encoding="utf-8")
+    texts = re.findall("<!-- (.+) -->", drawn)
+    panels = 3
+    for name in ("dense", "G16", "F", "2", "4", "alone-7"):
+        assert texts.count(name) == 1, name
+    for number in ("8", "128", "32", "64", "256"):
+        assert texts.count(number) == panels, number
+    assert not {"F32", "G16-8", "16", "7"} & set(texts)
 
 
 def test_without_any_of_the_scores_nothing_is_drawn(tmp_path):

@@ -1,0 +1,85 @@
+#!/usr/bin/env bash
+# One factor at a time around the recipes, on rows held out from training: the tables of docs/results/ablation.md.
+# Usage: benchmarks/ablation/run.sh GutenbergLCSH-42K OUT [remedies|frontier|rewiring ...]
+# One seed, 390 steps a run, each with a whole schedule; about 1.2 minutes a run on one core. Goes on where it was stopped.
+set -euo pipefail
+if [ $# -lt 2 ]; then
+  echo "usage: $0 DATA OUT [remedies|frontier|rewiring ...]" >&2
+  exit 2
+fi
+data=$1 out=$2
+shift 2
+here=$(cd "$(dirname "$0")/../.." && pwd)
+fanin=$here/.venv/bin/fanin
+held_out=training.validation_share=0.1
+same_for_all=classifier.fan_in_by_frequency=[]
+
+compare() {  # NAME, then arguments of fanin compare
+  local name=$1
+  shift
+  "$fanin" compare "$data" --out "$out/$name" --budget steps=390 --no-test --quiet "$@"
+}
+
+remedies() {
+  compare remedies \
+    --recipe plain=plain:$held_out \
+    --recipe aux-decayed=plain:$held_out,auxiliary.cutoff_share=0.15 \
+    --recipe aux-long=plain:$held_out,auxiliary.cutoff_share=0.66 \
+    --recipe aux-never-off=plain:$held_out,auxiliary.cutoff_share=1,auxiliary.decay=none \
+    --recipe intermediate-1024=plain:$held_out,intermediate.width=1024 \
+    --recipe intermediate-2048=plain:$held_out,intermediate.width=2048 \
+    --recipe intermediate-4096=plain:$held_out,intermediate.width=4096 \
+    --recipe head-tail=head-tail:$held_out \
+    --recipe groups-related=plain:$held_out,classifier.group_size=16 \
+    --recipe groups-by-number=plain:$held_out,classifier.group_size=16,classifier.related_labels=false \
+    --recipe clusters-32=plain:$held_out,classifier.cluster_size=32 \
+    --recipe "bands=plain:$held_out,classifier.fan_in=16,classifier.fan_in_by_frequency=[{share: 0.01, fan_in: 512}]" \
+    --recipe default=default:$held_out \
+    --recipe default-no-clusters=default:$held_out,classifier.cluster_size=0 \
+    --recipe default-clusters-by-number=default:$held_out,classifier.related_labels=false \
+    --recipe default-no-margin=default:$held_out,classifier.own_text_margin=0 \
+    --recipe default-uniform-29=default:$held_out,classifier.fan_in=29,$same_for_all \
+    --recipe default-aux=default:$held_out,auxiliary.cutoff_share=0.66
+}
+
+frontier() {
+  local recipes=(--recipe default=default:$held_out --recipe dense=dense:$held_out)
+  local F D
+  for F in 8 16 32 64 128; do
+    recipes+=(--recipe "words-$F=default:$held_out,classifier.fan_in=$F,$same_for_all")
+    recipes+=(--recipe "sparse-$F=plain:$held_out,classifier.fan_in=$F")
+  done
+  for F in 32 64 128; do
+    recipes+=(--recipe "group16-$F=plain:$held_out,classifier.group_size=16,classifier.fan_in=$F")
+  done
+  for F in 16 40 128; do recipes+=(--recipe "bottleneck-$F=bottleneck:$held_out,classifier.width=$F"); done
+  recipes+=(--recipe "head-tail-2=head-tail:$held_out,classifier.head_share=0.02" --recipe "head-tail-5=head-tail:$held_out")
+  for D in 256 768; do recipes+=(--recipe "dense-$D=dense:$held_out,encoder.out_features=$D"); done
+  compare frontier "${recipes[@]}"
+}
+
+rewiring() {
+  compare rewiring \
+    --recipe static=static:$held_out \
+    --recipe set-10=plain:$held_out,classifier.rewiring.fraction=0.1 \
+    --recipe set-20=plain:$held_out \
+    --recipe set-40=plain:$held_out,classifier.rewiring.fraction=0.4 \
+    --recipe set-every-30=plain:$held_out,classifier.rewiring.interval=30 \
+    --recipe set-threshold=plain:$held_out,classifier.rewiring.threshold=0.05 \
+    --recipe set-layer=plain:$held_out,classifier.rewiring.scope=layer \
+    --recipe gradient=plain:$held_out,classifier.rewiring.grow=gradient \
+    --recipe separating=plain:$held_out,classifier.rewiring.grow=separating \
+    --recipe "random-gradient=plain:$held_out,classifier.rewiring.grow={random: 0.5, gradient: 0.5}" \
+    --recipe "random-separating=plain:$held_out,classifier.rewiring.grow={random: 0.5, separating: 0.5}" \
+    --recipe masked=masked:$held_out \
+    --recipe default-static=default:$held_out,classifier.rewiring=null \
+    --recipe default-separating=default:$held_out,classifier.rewiring.grow=separating
+}
+
+[ $# -gt 0 ] || set -- remedies frontier rewiring
+for table in "$@"; do
+  case $table in
+    remedies | frontier | rewiring) "$table" ;;
+    *) echo "no table is called $table: remedies, frontier or rewiring" >&2; exit 2 ;;
+  esac
+done
