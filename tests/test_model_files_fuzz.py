@@ -114,7 +114,7 @@ def mutated_file(rng, name, content):
 
 
 @pytest.mark.parametrize("name", MODELS)
-@inputs(200, 100_000)
+@inputs(100, 100_000)
 def test_model_folders(name, count, saved, scratch):
     files = saved[name]
     folder = Folder(scratch / "model", files)
