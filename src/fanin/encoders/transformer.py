@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 MODEL_FOLDER, TAIL_FILE = "transformer", "encoder.safetensors"
 _WEIGHTS, _PARTS = "*.safetensors", "model.safetensors.index.json"
+_MODEL_FILES = {"config.json", "generation_config.json", _PARTS}  # what the library writes beside weights
 _SAFE = {"trust_remote_code": False}
 
 
@@ -223,9 +224,7 @@ def _check_config(config: Any) -> None:
 def _check_files(folder: Path) -> None:
     """Refuse what the library would read besides a model, and weights that are to be read from elsewhere."""
     other = sorted(
-        path.name
-        for path in folder.iterdir()
-        if path.suffix != ".safetensors" and path.name not in ("config.json", _PARTS)
+        path.name for path in folder.iterdir() if path.suffix != ".safetensors" and path.name not in _MODEL_FILES
     )
     if other:
         raise ConfigError(f"it holds {other[0]}, which is no part of a model")
