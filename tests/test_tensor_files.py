@@ -1,5 +1,7 @@
 """Tensors of modules: each stored once, and taken back only where they fit."""
 
+import struct
+
 import pytest
 import torch
 from torch import nn
@@ -30,6 +32,20 @@ def test_what_a_module_knows_by_two_names_is_stored_once(tmp_path):
     assert other.second.weight.data_ptr() == other.first.weight.data_ptr() == memory
     for name, tensor in one.state_dict().items():
         assert torch.equal(tensor, other.state_dict()[name]), name
+
+
+@pytest.mark.parametrize("shift", [0, 1, 2, 3, 5])
+def test_values_stand_at_multiples_of_their_size(shift, tmp_path):
+    """Writers fill up the header; whoever does not must bring no kernel to read where its processor cannot."""
+    tensors = {"weight": torch.arange(6.0).view(2, 3), "index": torch.tensor([[1, 2]], dtype=torch.uint16)}
+    write_tensors(tensors, tmp_path / "file")
+    content = (tmp_path / "file").read_bytes()
+    [size] = struct.unpack("<Q", content[:8])
+    header = content[8 : 8 + size].rstrip() + b" " * shift
+    (tmp_path / "file").write_bytes(struct.pack("<Q", len(header)) + header + content[8 + size :])
+    for name, tensor in read_tensors(tmp_path / "file").items():
+        assert torch.equal(tensor, tensors[name])
+        assert tensor.data_ptr() % tensor.element_size() == 0
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,7 @@ def read_tensors(path: Path, whole: str = "the model folder") -> dict[str, Tenso
         CheckpointError: it is missing or damaged.
     """
     try:
-        return dict(load_file(path))
+        return {name: _aligned(tensor) for name, tensor in load_file(path).items()}
     except (OSError, SafetensorError, ValueError) as error:
         raise CheckpointError(f"{path}: damaged ({error}); restore {whole}") from error
 
@@ -102,6 +102,11 @@ def copy_into(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
         module.load_state_dict(dict(tensors), strict=False)
     except RuntimeError as error:
         raise CheckpointError(first_complaint(error)) from error
+
+
+def _aligned(tensor: Tensor) -> Tensor:
+    """A tensor whose values stand at multiples of their size, as kernels expect; a file may have them anywhere."""
+    return tensor if tensor.data_ptr() % tensor.element_size() == 0 else tensor.clone()
 
 
 def _check_dtypes(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
