@@ -2,7 +2,7 @@
 # make test         environment, install, the tests
 # make check        style, types, floors, C++ under sanitizers
 # make test-long    fault, fuzz and scale runs
-# make test-gpu     the suites of the Triton backend on an NVIDIA GPU
+# make test-gpu     the suites of the Triton backend, and training runs, on an NVIDIA GPU
 #
 # PYTHON       the interpreter to make the environment with (3.11 or newer)
 # CONSTRAINTS  pins for pip; the default pins torch, a CPU build where the index has one; CONSTRAINTS= takes the newest

@@ -6,11 +6,13 @@ import subprocess
 import sys
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from fanin.errors import BackendError, ConfigError
+from fanin.training import run_state
 from fanin.training.device import resolve_device
 
 SCRIPT = Path(__file__).with_name("train_on_device.py")
@@ -68,3 +70,20 @@ def test_a_gpu_that_is_not_there_is_refused(monkeypatch, name):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(BackendError, match=rf"device '{name}': torch .* finds no such GPU; use cpu, or"):
         resolve_device(name)
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_random_numbers_of_a_gpu_go_on(known, monkeypatch):
+    """From the checkpoint where it was written on a GPU, else from a seed of its own."""
+    gpu, told = torch.device("cuda", 0), []
+    state = torch.arange(16, dtype=torch.uint8)
+    monkeypatch.setattr(torch.cuda, "get_rng_state", lambda _device: state)
+    monkeypatch.setattr(torch.cuda, "set_rng_state", lambda found, _device: told.append(found))
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", told.append)
+    found = run_state._random_state(gpu if known else torch.device("cpu"))
+    position = SimpleNamespace(step=7)
+    checkpoint = SimpleNamespace(tensors=lambda _part: found, facts=SimpleNamespace(position=position))
+    for device in (torch.device("cpu"), gpu):
+        run_state._restore_random_state(checkpoint, device, seed=5)
+    [only] = told
+    assert torch.equal(only, state) if known else isinstance(only, int)

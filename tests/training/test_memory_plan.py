@@ -76,6 +76,16 @@ def test_the_encoder_is_counted_exactly(settings, weights, each, states):
     assert parts["encoder's AdamW state"] == states * trained
     assert parts["encoder's gradients"] == each * trained
     assert parts["embedding table's state"] == 8 * VOCABULARY
+    roots = 4 * (trained - extra) if weights == "fp32" else 0
+    assert memory_encoder.update_bytes(planned, recipe.encoder.master) == roots
+
+
+def test_a_small_batch_leaves_room_for_the_update_of_a_large_encoder():
+    recipe = load_recipe("plain", [*SMALL, "encoder.block_width=200000", "training.batch_size=1"])
+    [training] = [stage for stage in plan_memory(recipe, SIZES, BASE).training if stage.name == "training"]
+    names = {part.name: part.bytes for part in training.parts}
+    assert names["AdamW's temporary arrays"] > 4 * 32 * 2 * 200_000
+    assert "activations" not in names
 
 
 def test_encoders_of_features():

@@ -78,6 +78,16 @@ def update_parts(encoder: Encoder, sizes: DataSizes, rows: int, master: Master |
     return found
 
 
+def update_bytes(encoder: Encoder, master: Master | None) -> int:
+    """What an update of the dense parameters makes for a while: torch's AdamW roots of all second moments at once."""
+    if master is not None:
+        return 0  # a piece of one parameter at a time
+    groups = encoder.parameter_groups()
+    # The intermediate layer's update is fused.
+    at_once = [parameter for name, own in groups.items() if name != "intermediate" for parameter in own]
+    return sum(parameter.nbytes for parameter in at_once if parameter.requires_grad)
+
+
 def activation_bytes(
     encoder: Encoder, recipe: Recipe, sizes: DataSizes, rows: int, *, training: bool, gpu: bool = False
 ) -> int:

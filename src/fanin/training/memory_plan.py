@@ -139,6 +139,9 @@ def _loop(
         *part("activations", memory_encoder.activation_bytes(encoder, recipe, sizes, B, training=True, gpu=gpu)),
         *part("buffers of the classifier's step", memory_classifier.step_bytes(classifier, B, width, update, gpu=gpu)),
     ]
+    # The encoder is updated when these are gone.
+    after = part("AdamW's temporary arrays", memory_encoder.update_bytes(encoder, recipe.encoder.master))
+    step = max(step, after, key=lambda parts: sum(own.bytes for own in parts))
     stages = [Stage("training", (*kept, *moved(step, gpu=gpu)))]
     rewiring = getattr(recipe.classifier, "rewiring", None)
     if rewiring is not None:

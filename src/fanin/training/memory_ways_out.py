@@ -205,6 +205,8 @@ def _encoder_changes(recipe: Recipe) -> Iterator[Iterable[str]]:
             yield _halved("tokenizer.frequent_pairs", recipe.tokenizer.frequent_pairs, 1000)
         case TransformerSection(frozen=False):
             yield ["encoder.gradient_checkpointing=true"]
+            if section.weights == "fp32":
+                yield ["encoder.weights=bf16-kahan"]
             yield _halved("encoder.max_length", section.max_length, 16)
             yield ["encoder.frozen=true"]
 
