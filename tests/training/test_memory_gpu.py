@@ -74,6 +74,17 @@ def test_training_that_does_not_fit_on_the_gpu_is_refused(monkeypatch):
             check_memory(recipe, None, device)
 
 
+def test_a_machine_too_small_for_its_gpu_is_told_of_its_own_memory(monkeypatch):
+    recipe = load_recipe("plain", [*GROUPS, "classifier.related_labels=true"])
+    sizes = DataSizes(3_000_000, 1000, tokens_per_text=10)
+    monkeypatch.setattr("fanin.training.memory_check.sampled_sizes", lambda _data, _recipe: sizes)
+    monkeypatch.setattr("fanin.training.memory_check.available_bytes", lambda: 1 << 30)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _device: (64 << 30, 80 << 30))
+    with pytest.raises(MemoryPlanError, match=r"GiB of memory; 1.0 GiB are free, counting") as refused:
+        check_memory(recipe, None, torch.device("cuda", 0))
+    assert "classifier.related_labels=false instead of true" in str(refused.value)
+
+
 @pytest.mark.parametrize(("L", "G"), [(1024, 32), (512, 1)])
 def test_buffers_of_the_kernels_are_counted(L, G):
     """The tensors that a step makes, freed or not, are no more than the plan has for them."""

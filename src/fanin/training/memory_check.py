@@ -45,13 +45,21 @@ def check_memory(recipe: Recipe, dataset: Dataset, device: torch.device | None =
     plan = plan_memory(recipe, sizes, base, gpu=gpu)
     if available is not None and plan.needed * (1 - UNCERTAIN) > available:
         what = "free, counting limits of containers"
-        raise over_budget(recipe, sizes, base, plan.needed, available, what)
+        raise over_budget(recipe, sizes, base, plan.needed, available, what, gpu=gpu, beside=True)
     if on_gpu is not None and plan.limited * (1 - UNCERTAIN) > on_gpu:
         raise over_budget(recipe, sizes, base, plan.limited, on_gpu, "free there", gpu=True)
 
 
 def over_budget(
-    recipe: Recipe, sizes: DataSizes, base: int, needed: int, budget: int, what: str, *, gpu: bool = False
+    recipe: Recipe,
+    sizes: DataSizes,
+    base: int,
+    needed: int,
+    budget: int,
+    what: str,
+    *,
+    gpu: bool = False,
+    beside: bool = False,
 ) -> MemoryPlanError:
     """The error that says by how much a plan is over, and the ways out.
 
@@ -62,11 +70,12 @@ def over_budget(
         needed: what the plan comes to.
         budget: what there is.
         what: the budget in words.
-        gpu: whether it is about a GPU's memory.
+        gpu: whether the run computes on a GPU, whose memory it is about.
+        beside: whether it is about the machine's all the same.
     """
-    place = "memory on the GPU" if gpu else "memory"
+    place = "memory on the GPU" if gpu and not beside else "memory"
     head = f"training needs about {gibibytes(needed)} of {place}; {gibibytes(budget)} are {what}"
-    ways = ways_out(recipe, sizes, base, budget, gpu=gpu)[:_SHOWN]
+    ways = ways_out(recipe, sizes, base, budget, gpu=gpu, beside=beside)[:_SHOWN]
     if not ways:
         return MemoryPlanError(f"{head}; no single setting saves much: take a smaller data set or a larger machine")
     lines = [f"  {number}. {way}" for number, way in enumerate(ways, 1)]

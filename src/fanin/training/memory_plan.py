@@ -33,7 +33,7 @@ class MemoryPlan:
     Attributes:
         training: stages of the training, with all that is in memory then.
         prediction: the trained model at work, in another process.
-        gpu: whether the run computes on a GPU; a budget is about that one's memory then.
+        gpu: whether a budget is about the memory of a GPU, on which the run computes.
     """
 
     training: tuple[Stage, ...]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from fanin.errors import ConfigError
@@ -62,7 +62,9 @@ def gibibytes(count: float) -> str:
     return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.0f} MiB"
 
 
-def ways_out(recipe: Recipe, sizes: DataSizes, base: int, budget: int, *, gpu: bool = False) -> list[WayOut]:
+def ways_out(
+    recipe: Recipe, sizes: DataSizes, base: int, budget: int, *, gpu: bool = False, beside: bool = False
+) -> list[WayOut]:
     """Changes that make a plan smaller: first those that bring it under the budget, the least of each setting.
 
     Where none does that alone, the largest savings are put together.
@@ -73,8 +75,9 @@ def ways_out(recipe: Recipe, sizes: DataSizes, base: int, budget: int, *, gpu: b
         base: as in :func:`fanin.training.memory_plan.plan_memory`.
         budget: bytes.
         gpu: whether the run computes on a GPU, whose memory the budget is then.
+        beside: whether the budget is that of the machine beside its GPU all the same.
     """
-    plans = _Plans(recipe, sizes, base, budget, gpu=gpu)
+    plans = _Plans(recipe, sizes, base, budget, gpu=gpu, beside=beside)
     now = plans.with_settings([])
     assert now is not None, "the recipe has a plan"
     ways = [way for options in _changes(recipe) if (way := plans.least(options)) is not None]
@@ -89,15 +92,17 @@ def ways_out(recipe: Recipe, sizes: DataSizes, base: int, budget: int, *, gpu: b
 class _Plans:
     """Plans of a recipe with changes; arguments as of :func:`ways_out`."""
 
-    def __init__(self, recipe: Recipe, sizes: DataSizes, base: int, budget: int, *, gpu: bool) -> None:
-        self._recipe, self._sizes, self._base, self._budget, self._gpu = recipe, sizes, base, budget, gpu
+    def __init__(self, recipe: Recipe, sizes: DataSizes, base: int, budget: int, *, gpu: bool, beside: bool) -> None:
+        self._recipe, self._sizes, self._base, self._budget = recipe, sizes, base, budget
+        self._gpu, self._beside = gpu, beside
 
     def with_settings(self, settings: Sequence[str]) -> MemoryPlan | None:
         """The plan with some settings, None where they do not fit the others or the data."""
         try:
-            return plan_memory(changed_recipe(self._recipe, settings), self._sizes, self._base, gpu=self._gpu)
+            plan = plan_memory(changed_recipe(self._recipe, settings), self._sizes, self._base, gpu=self._gpu)
         except ConfigError:
             return None
+        return replace(plan, gpu=self._gpu and not self._beside)
 
     def least(self, options: Iterable[str]) -> WayOut | None:
         """The first of some values of a setting that is under the budget, else the one that saves most."""
@@ -135,7 +140,7 @@ class _Plans:
 
     def _over(self, plan: MemoryPlan) -> int:
         """By how much all stages are over the budget: to bring one of two down is progress."""
-        return sum(max(stage.limited(gpu=self._gpu) - self._budget, 0) for stage in plan.training)
+        return sum(max(stage.limited(gpu=plan.gpu) - self._budget, 0) for stage in plan.training)
 
     def _way(self, settings: Sequence[str], plan: MemoryPlan) -> WayOut:
         instead = tuple(_shown(self._recipe, _name(setting)) for setting in settings)
