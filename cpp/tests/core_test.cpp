@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "fanin/among.h"
 #include "fanin/instruction_set.h"
 #include "fanin/operations.h"
 #include "oracle.h"
@@ -173,6 +174,67 @@ void test_topk(const Shape& shape, bool exclude, int threads) {
   }
 }
 
+// Three clusters of units of two groups; every row chooses some, one row none. Vectors of all inputs are shared by 5
+// labels.
+void test_topk_among(const Shape& shape, bool exclude, int threads) {
+  Problem p(shape);
+  const std::int64_t L = shape.labels, D = shape.inputs, unit = 2 * shape.group, units = (L + unit - 1) / unit;
+  const std::int64_t k = std::min<std::int64_t>(L, 7), beam = 2, vectors = (L + 4) / 5;
+  std::vector<std::int32_t> members;
+  for (std::int64_t u = units - 1; u >= 0; --u) members.push_back(static_cast<std::int32_t>(u));
+  const std::vector<std::int64_t> bounds{0, units / 3, units / 3, units};
+  std::vector<std::int64_t> chosen;
+  for (std::int64_t row = 0; row < shape.rows; ++row) {
+    chosen.push_back(row % 4 - 1);
+    chosen.push_back(row % 4 == 0 ? -1 : row % 3 == (row % 4 - 1) ? -1 : row % 3);
+  }
+  std::vector<float> shared(static_cast<std::size_t>(vectors * D)), scores(static_cast<std::size_t>(shape.rows * k));
+  for (std::size_t i = 0; i < shared.size(); ++i) shared[i] = static_cast<float>(i % 7) / 7.0f - 0.4f;
+  const void* stored = p.codes.empty() ? static_cast<const void*>(shared.data()) : p.codes.data();
+  const bool codes_reach = vectors * D <= L * shape.fan_in;  // weights stand in for vectors in fewer bits
+  const bool with_vectors = p.codes.empty() || codes_reach;
+  const fanin::SharedVectors extra = with_vectors ? fanin::SharedVectors{stored, shape.storage, D, 5}
+                                                  : fanin::SharedVectors{};
+  std::vector<std::int64_t> labels(scores.size());
+  const fanin::Csr positives = p.positives();
+  fanin::topk_among(p.layer(), p.x.data(), shape.rows, {members.data(), bounds.data(), chosen.data(), 3, beam, unit},
+                    extra, k, exclude ? &positives : nullptr, scores.data(), labels.data(), threads);
+  const std::vector<float> weights = p.weights();
+  for (std::int64_t row = 0; row < shape.rows; ++row) {
+    const auto score = [&](std::int64_t label) {
+      double z = p.bias[static_cast<std::size_t>(label)];
+      const auto input = [&](std::int64_t d) { return static_cast<double>(p.x[static_cast<std::size_t>(row * D + d)]); };
+      for (std::int64_t f = 0; f < shape.fan_in; ++f) {
+        z += weights[static_cast<std::size_t>(label * shape.fan_in + f)] * input(p.input_of(label, f));
+      }
+      for (std::int64_t d = 0; with_vectors && d < D; ++d) {
+        const auto at = static_cast<std::size_t>(label / 5 * D + d);
+        z += (p.codes.empty() ? shared[at] : weights[at]) * input(d);
+      }
+      return z;
+    };
+    std::vector<double> expected;
+    for (std::int64_t label = 0; label < L; ++label) {
+      const std::int64_t place = units - 1 - label / unit, cluster = place < bounds[1] ? 0 : 2;
+      const auto first = static_cast<std::size_t>(row * beam);
+      if (chosen[first] != cluster && chosen[first + 1] != cluster) continue;
+      if (!exclude || !p.is_positive(row, label)) expected.push_back(score(label));
+    }
+    std::sort(expected.rbegin(), expected.rend());
+    for (std::int64_t i = 0; i < k; ++i) {
+      const auto at = static_cast<std::size_t>(row * k + i);
+      if (i >= static_cast<std::int64_t>(expected.size())) {
+        check(labels[at] == -1 && std::isinf(scores[at]), "no place left in top-k among clusters");
+        continue;
+      }
+      const double tolerance = 1e-5 * std::sqrt(static_cast<double>(D)) * 8.0;
+      check(std::fabs(scores[at] - expected[static_cast<std::size_t>(i)]) <= tolerance, "score among clusters");
+      check(labels[at] >= 0 && std::fabs(score(labels[at]) - static_cast<double>(scores[at])) <= tolerance,
+            "label among clusters");
+    }
+  }
+}
+
 void test_rewiring(const Shape& shape, std::int64_t inputs_to_draw) {
   Problem p(shape);
   const std::int64_t limit = shape.fan_in;
@@ -305,6 +367,7 @@ int main() {
       }
     }
     shape.cluster = 0;
+    for (const bool exclude : {false, true}) test_topk_among(shape, exclude, exclude ? 3 : 1);
     test_adamw(shape);
     test_rewiring(shape, shape.inputs);
     test_rewiring(shape, (shape.inputs + 1) / 2);
@@ -318,6 +381,7 @@ int main() {
         test_train_step(shape, fanin::Loss::squared_hinge, false, threads);
         shape.sparse = 0;
       }
+      test_topk_among(shape, true, 2);
       test_adamw(shape);
       test_rewiring(shape, shape.inputs);
     }
