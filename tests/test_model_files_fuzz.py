@@ -7,56 +7,18 @@ import numpy as np
 import pytest
 import torch
 
-from fanin.classifier.kinds import CLASSIFIERS
 from fanin.data.feature_rows import DenseFeatures, SparseFeatures
-from fanin.encoders.bag import BagEncoder
-from fanin.encoders.features import FeatureEncoder, SparseFeatureEncoder
-from fanin.encoders.intermediate import IntermediateLayer
+from fanin.encoders.features import SparseFeatureEncoder
 from fanin.encoders.tokenization import Tokenizer
 from fanin.errors import CheckpointError
-from fanin.kernels.spec import Loss
-from fanin.labels.vocabulary import LabelVocabulary
-from fanin.model import TextModel
 from fanin.model_files import load_model, save_model
 from fanin.tensor_files import read_tensors, tensor_shapes, write_tensors
-from fuzzing import Folder, bounded_memory, inputs, mutated, mutated_json, mutated_value, try_inputs
+from fuzzing import Folder, bounded_memory, inputs, try_inputs
+from mutations import mutated, mutated_json, mutated_tensors
+from untrained_models import MODELS, TEXTS, made
 
-D, L = 8, 12
-TEXTS = ["green tea", "black coffee", "milk and sugar", "a pot of tea"] * 3
-BAG = {"embedding_dim": 4, "block_width": 4, "lexical_features": 0}
 DENSE_ROWS = DenseFeatures(np.ones((2, 5), np.float32))
 SPARSE_ROWS = SparseFeatures(np.array([0, 2, 2]), np.array([4, 1], np.int32), np.ones(2, np.float32), 5)
-MODELS = {  # unit of the tokenizer or kind of features, kind and settings of the classifier
-    "sparse": ("word", "sparse", {"fan_in": 3, "cluster_size": 4, "ordered": True}),
-    "groups": ("subword", "sparse", {"fan_in": 3, "group_size": 5}),
-    "bfloat16": ("dense features", "sparse", {"fan_in": 3, "dtype": "bfloat16"}),
-    "float8": ("sparse features", "dense", {"dtype": "float8_e4m3fn"}),
-    "dense": ("intermediate", "dense", {}),
-    "head and tail": ("word", "head_tail", {"fan_in": 3, "head_labels": 4, "cluster_size": 2}),
-    "bands": ("word", "banded", {"bands": [(4, 6), (8, 3)]}),
-    "bottleneck": ("word", "bottleneck", {"width": 2}),
-    "mask": ("word", "masked", {"fan_in": 3}),
-    "autograd": ("word", "dense_autograd", {}),
-}
-
-
-def made(name):
-    """A model as it is before training."""
-    reads, kind, settings = MODELS[name]
-    tokenizer = None
-    if reads == "dense features":
-        encoder = FeatureEncoder(5, D)
-    elif reads == "sparse features":
-        encoder = SparseFeatureEncoder(5, D)
-    else:
-        unit = "subword" if reads == "subword" else "word"
-        tokenizer = Tokenizer.train(TEXTS, unit=unit, vocabulary_size=30, min_count=1, unknown_buckets=3)
-        encoder = BagEncoder(tokenizer.vocabulary_size, D, **{**BAG, "lexical_features": 3 * (kind == "sparse")})
-        encoder = IntermediateLayer(encoder, 9) if reads == "intermediate" else encoder
-    torch.manual_seed(0)
-    classifier = CLASSIFIERS[kind](encoder.out_features, L, **settings)
-    labels = LabelVocabulary(f"label {i}" for i in range(L))
-    return TextModel(tokenizer, encoder.eval(), classifier, labels, np.arange(L), 12, Loss.BCE)
 
 
 def predicted(folder):
@@ -84,27 +46,6 @@ def with_sizes(files, contents):
     description = json.loads(files["model.json"])
     description["bytes"] |= {name: len(content) for name, content in contents.items()}
     return contents | {"model.json": json.dumps(description).encode()}
-
-
-def mutated_tensors(rng, content):
-    """A safetensors file with another header, other bytes behind it, or hardly one at all."""
-    [size] = struct.unpack("<Q", content[:8])
-    header, data = json.loads(content[8 : 8 + size]), content[8 + size :]
-    how = rng.randrange(4)
-    if how == 0:
-        return mutated(rng, content)
-    if how == 1:
-        data = mutated(rng, data)
-        data = (data + content)[: len(content) - 8 - size] if rng.random() < 0.8 else data
-    elif how == 2:
-        tensor = rng.choice([value for name, value in header.items() if name != "__metadata__"])
-        tensor["dtype"] = rng.choice(("F64", "F32", "F16", "BF16", "F8_E4M3", "I64", "I32", "U16", "I16", "U8", "BOOL"))
-        if rng.random() < 0.5:
-            tensor["shape"] = tensor["shape"][::-1]
-    else:
-        header = mutated_value(rng, header)
-    text = json.dumps(header).encode("utf-8", "surrogatepass")
-    return struct.pack("<Q", len(text)) + text + data
 
 
 def mutated_file(rng, name, content):

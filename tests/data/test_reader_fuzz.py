@@ -22,7 +22,8 @@ from fanin.data.sparse_features import read_bag_of_words, read_sparse_features
 from fanin.data.store import Store
 from fanin.errors import DataError
 from fanin.labels.vocabulary import LabelVocabulary
-from fuzzing import SYMBOLS, Folder, bounded_memory, inputs, mutated, mutated_json, try_inputs
+from fuzzing import Folder, bounded_memory, inputs, try_inputs
+from mutations import SYMBOLS, mutated, mutated_json
 
 RAW_TEXT = {
     "trn_X.txt": b"red apple\r\ngreen pear\n\n",

@@ -7,7 +7,8 @@ import torch
 from fanin.encoders.files import load_encoder, save_encoder
 from fanin.encoders.transformer import load_pretrained
 from fanin.encoders.transformer_encoder import TransformerEncoder
-from fuzzing import Folder, inputs, mutated, mutated_json, try_inputs
+from fuzzing import Folder, inputs, try_inputs
+from mutations import mutated, mutated_json
 
 
 @inputs(100, 10_000)

@@ -16,7 +16,8 @@ from fanin.training.recipe import Recipe
 from fanin.training.recipe_files import changed_recipe, load_recipe, recipe_from_values
 from fanin.training.run_folder import RUN_FILE, RunFolder, model_folder
 from fanin.training.strict_yaml import parse_yaml
-from fuzzing import Folder, bounded_memory, inputs, mutated, mutated_json, mutated_value, only_our_errors, try_inputs
+from fuzzing import Folder, bounded_memory, inputs, only_our_errors, try_inputs
+from mutations import mutated, mutated_json, mutated_value
 
 YAML_WORDS = (
     *(b"a: &a [x]\n", b"*a", b"<<: *a\n", b"!!python/object:os.system x", b"!!int", b"!x", b"? [a]\n: b", b"- "),
