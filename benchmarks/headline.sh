@@ -12,7 +12,7 @@ here=$(cd "$(dirname "$0")/.." && pwd)
 encoder=tokenizer.vocabulary_size=60000,encoder.embedding_dim=192,encoder.dropout=0.3,encoder.token_dropout=0.25
 rows=training.validation_share=0.01
 start=classifier.start=centroids,classifier.start_gain=12
-rate=classifier.update.eps=5.0e-5,classifier.schedule.learning_rate=5.0e-3
+rate=classifier.update.eps=5.0e-5,classifier.schedule.learning_rate=2.0e-3
 "$here/.venv/bin/fanin" compare "$1" --out "$2" --budget steps="${3:-300}" \
   --recipe sparse=rare-labels \
   --recipe "dense=dense:$encoder,$rows,$start,$rate" \
