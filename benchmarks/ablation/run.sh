@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # One factor at a time around the recipes, on rows held out from training: the tables of docs/results/ablation.md.
-# Usage: benchmarks/ablation/run.sh GutenbergLCSH-42K OUT [remedies|frontier|rewiring ...]
-# One seed, 390 steps a run, each with a whole schedule; about 1.2 minutes a run on one core. Goes on where it was stopped.
+# Usage: benchmarks/ablation/run.sh GutenbergLCSH-42K OUT [remedies|frontier|rewiring|storage ...]
+# One seed (three for storage), 390 steps a run, each with a whole schedule; about 1.2 minutes a run on one core. Goes on
+# where it was stopped.
 set -euo pipefail
 if [ $# -lt 2 ]; then
-  echo "usage: $0 DATA OUT [remedies|frontier|rewiring ...]" >&2
+  echo "usage: $0 DATA OUT [remedies|frontier|rewiring|storage ...]" >&2
   exit 2
 fi
 data=$1 out=$2
@@ -76,10 +77,17 @@ rewiring() {
     --recipe default-separating=default:$held_out,classifier.rewiring.grow=separating
 }
 
-[ $# -gt 0 ] || set -- remedies frontier rewiring
+storage() {
+  compare storage --seeds 0,1,2 \
+    --recipe fp32=default:$held_out \
+    --recipe bf16=default:$held_out,classifier.weights=bf16 \
+    --recipe fp8=default:$held_out,classifier.weights=fp8
+}
+
+[ $# -gt 0 ] || set -- remedies frontier rewiring storage
 for table in "$@"; do
   case $table in
-    remedies | frontier | rewiring) "$table" ;;
-    *) echo "no table is called $table: remedies, frontier or rewiring" >&2; exit 2 ;;
+    remedies | frontier | rewiring | storage) "$table" ;;
+    *) echo "no table is called $table: remedies, frontier, rewiring or storage" >&2; exit 2 ;;
   esac
 done
