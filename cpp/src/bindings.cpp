@@ -236,12 +236,13 @@ void topk_among(const LayerArrays& arrays, const Matrix& x, const IntVector& mem
                     threads);
 }
 
-void draw_index(const AnyMatrix& index, std::int64_t inputs, std::uint64_t seed, int threads) {
+void draw_index(const AnyMatrix& index, std::int64_t inputs, std::uint64_t seed, int threads, std::int64_t first_set) {
   const bool wide = is_wide(index);
   const std::int64_t sets = size(index, 0), fan_in = size(index, 1);
   require(fan_in <= inputs && inputs <= (wide ? std::int64_t{1} << 31 : 65536), "F > D, or D beyond the index's dtype");
+  require(first_set >= 0, "sets are numbered from 0");
   const nb::gil_scoped_release release;
-  fanin::draw_index(sets, fan_in, inputs, seed, wide, index.data(), threads);
+  fanin::draw_index(sets, first_set, fan_in, inputs, seed, wide, index.data(), threads);
 }
 
 void widen_into(const AnyVector& codes, const Vector& out, int threads) {
@@ -280,7 +281,13 @@ NB_MODULE(_cpu, module) {
   nb::class_<LayerArrays>(module, "Layer")
       .def(nb::init<AnyMatrix, AnyMatrix, std::optional<Vector>, std::int64_t, std::int64_t, std::int64_t>(),
            "weight"_a.noconvert(), "index"_a.noconvert(), "bias"_a.noconvert().none(), "group_size"_a, "in_features"_a,
-           "dense_inputs"_a);
+           "dense_inputs"_a)
+      .def_prop_rw(
+          "first_label", [](const LayerArrays& arrays) { return arrays.layer.first_label; },
+          [](LayerArrays& arrays, std::int64_t first) {
+            require(first >= 0 && first % arrays.layer.group == 0, "a part of a layer begins with a whole group");
+            arrays.layer.first_label = first;
+          });
   module.def("instruction_set", [] { return std::string(fanin::kernels().name); });
   module.def("sgd", &sgd, "learning_rate"_a, "momentum"_a, "weight_decay"_a);
   module.def("adamw", &adamw, "learning_rate"_a, "beta1"_a, "beta2"_a, "eps"_a, "weight_decay"_a, "step"_a);
@@ -301,7 +308,8 @@ NB_MODULE(_cpu, module) {
              "chosen"_a.noconvert(), "unit"_a, "vectors"_a.noconvert().none(), "cluster_size"_a,
              "indptr"_a.noconvert().none(), "indices"_a.noconvert().none(), "scores"_a.noconvert(),
              "labels"_a.noconvert(), "threads"_a);
-  module.def("draw_index", &draw_index, "index"_a.noconvert(), "in_features"_a, "seed"_a, "threads"_a);
+  module.def("draw_index", &draw_index, "index"_a.noconvert(), "in_features"_a, "seed"_a, "threads"_a,
+             "first_set"_a = 0);
   module.def("widen_into", &widen_into, "codes"_a.noconvert(), "out"_a.noconvert(), "threads"_a);
   module.def("round_into", &round_into, "values"_a.noconvert(), "key"_a, "first_element"_a, "out"_a.noconvert(),
              "threads"_a);

@@ -20,14 +20,14 @@ int useful_parts(std::int64_t sets, int threads) {
 }
 
 template <class Index>
-void draw_sets(std::int64_t sets, std::int64_t fan_in, std::int64_t inputs, std::uint64_t seed, Index* index,
-               int threads) {
+void draw_sets(std::int64_t sets, std::int64_t first_set, std::int64_t fan_in, std::int64_t inputs, std::uint64_t seed,
+               Index* index, int threads) {
   const int parts = useful_parts(sets, threads);
   run_parts(parts, [&](int part) {
     SubsetDrawer drawer(seed, inputs);
     const Share range = share(sets, part, parts);
     for (std::int64_t set = range.first; set < range.end; ++set) {
-      const std::vector<std::int64_t>& chosen = drawer.draw(set, fan_in, inputs);
+      const std::vector<std::int64_t>& chosen = drawer.draw(first_set + set, fan_in, inputs);
       std::transform(chosen.begin(), chosen.end(), index + set * fan_in,
                      [](std::int64_t value) { return static_cast<Index>(value); });
     }
@@ -53,6 +53,7 @@ class Rewirer {
         limit_(limit),
         threshold_(threshold),
         inputs_(inputs),
+        first_set_(layer.first_label / layer.group),
         drawer_(seed, inputs),
         slots_(static_cast<std::size_t>(layer.fan_in)),
         widened_(layer.storage == Storage::fp32 ? 0 : static_cast<std::size_t>(layer.fan_in)) {}
@@ -73,7 +74,7 @@ class Rewirer {
     std::sort(slots_.begin(), end_of_weakest, weaker);
     std::int64_t count = 0;
     while (count < limit && slots_[static_cast<std::size_t>(count)].score < threshold_) ++count;
-    if (count > 0) replace(set, first_label, labels, drawer_.draw(set, count, spare));
+    if (count > 0) replace(set, first_label, labels, drawer_.draw(first_set_ + set, count, spare));
     return static_cast<std::int32_t>(count);
   }
 
@@ -138,6 +139,7 @@ class Rewirer {
   std::int64_t limit_;
   double threshold_;
   std::int64_t inputs_;  // regrown slots read one of the first so many
+  std::int64_t first_set_;  // number of set 0 in the layer that this is part of
   SubsetDrawer drawer_;
   std::vector<Slot> slots_;
   std::vector<float> widened_;  // a label's weights, where they are stored in fewer bits
@@ -157,12 +159,12 @@ void rewire_sets(const Layer& layer, const Moments& moments, std::int64_t limit,
 
 }  // namespace
 
-void draw_index(std::int64_t sets, std::int64_t fan_in, std::int64_t inputs, std::uint64_t seed, bool wide, void* index,
-                int threads) {
+void draw_index(std::int64_t sets, std::int64_t first_set, std::int64_t fan_in, std::int64_t inputs, std::uint64_t seed,
+                bool wide, void* index, int threads) {
   if (wide) {
-    draw_sets(sets, fan_in, inputs, seed, static_cast<std::int32_t*>(index), threads);
+    draw_sets(sets, first_set, fan_in, inputs, seed, static_cast<std::int32_t*>(index), threads);
   } else {
-    draw_sets(sets, fan_in, inputs, seed, static_cast<std::uint16_t*>(index), threads);
+    draw_sets(sets, first_set, fan_in, inputs, seed, static_cast<std::uint16_t*>(index), threads);
   }
 }
 

@@ -82,7 +82,7 @@ struct Problem {
     } else {
       narrow_index.resize(static_cast<std::size_t>(sets * s.fan_in));
     }
-    fanin::draw_index(sets, s.fan_in, s.inputs, 7, wide, layer().index, 2);
+    fanin::draw_index(sets, 0, s.fan_in, s.inputs, 7, wide, layer().index, 2);
     indptr.push_back(0);
     for (std::int64_t row = 0; row < s.rows; ++row) {
       if (row % 3 != 1) {  // every third row has no positives, every row with some has one of them twice

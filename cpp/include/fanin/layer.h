@@ -27,6 +27,7 @@ struct Layer {
   std::int64_t group;      // G
   std::int64_t sets;       // S
   std::int64_t dense_inputs;  // those behind are mostly zero: skipped where a tile has none, dx of no use
+  std::int64_t first_label = 0;  // number of label 0 in the layer that this is a part of, a multiple of G
 };
 
 // What clusters of consecutive labels add to the logits of their labels; label l is in cluster l / cluster_size.

@@ -32,9 +32,10 @@ double train_step(const Layer& layer, const Moments& moments, const float* x, st
 void topk(const Layer& layer, const float* x, std::int64_t rows, const SharedScores& shared, std::int64_t k,
           const Csr* exclude, float* scores, std::int64_t* labels, int threads);
 
-// Draws index sets [S, F] of uint16_t, or int32_t where wide; the same as drawing.draw_subset in Python.
-void draw_index(std::int64_t sets, std::int64_t fan_in, std::int64_t inputs, std::uint64_t seed, bool wide, void* index,
-                int threads);
+// Draws index sets [S, F] of uint16_t, or int32_t where wide; the same as drawing.draw_subset in Python for the sets
+// first_set, first_set + 1, ...
+void draw_index(std::int64_t sets, std::int64_t first_set, std::int64_t fan_in, std::int64_t inputs, std::uint64_t seed,
+                bool wide, void* index, int threads);
 
 // The floats that n codes stand for, uint16_t codes of bfloat16 or uint8_t codes of float8.
 void widen_into(const void* codes, std::int64_t n, Storage storage, float* out, int threads);

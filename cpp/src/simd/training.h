@@ -109,7 +109,7 @@ void train_range(TrainTask& task) {
     update_rows(task.update, task.update.weight_decay, task.scale, scratch.weight_grad, stride, block.weight,
                 task.moments.weight, first_label, labels, F);
     if (layer.storage != Storage::fp32) {
-      round(layer.storage, block.weight, task.update.rounding_key, first_label * F, labels * F,
+      round(layer.storage, block.weight, task.update.rounding_key, (layer.first_label + first_label) * F, labels * F,
             weight_place(layer, first_label * F));
     }
     if (layer.bias) {

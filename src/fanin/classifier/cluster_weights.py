@@ -36,6 +36,7 @@ class ClusterWeights(nn.Module):
         dtype: of the vectors, which may be in fewer bits, as the layer's weights.
         rounding_seed: of the stochastic rounding of vectors in fewer bits.
         backend: "reference" or "cpu" to force one for vectors in fewer bits.
+        first_cluster: number of cluster 0 in the layer that this is a part of.
 
     Attributes:
         weight: (K, in_features) with K = ceil(L / cluster_size); a parameter without a gradient where it is float8.
@@ -56,6 +57,7 @@ class ClusterWeights(nn.Module):
         dtype: torch.dtype = torch.float32,
         rounding_seed: int = 0,
         backend: str | None = None,
+        first_cluster: int = 0,
     ) -> None:
         super().__init__()
         if cluster_size < 1:
@@ -64,6 +66,7 @@ class ClusterWeights(nn.Module):
         self.labels = labels
         self.rounding_seed = rounding_seed
         self.backend = backend
+        self.first_cluster = first_cluster
         weight = torch.zeros(-(-labels // cluster_size), in_features, device=device, dtype=dtype)
         self.weight = nn.Parameter(weight, takes_gradients(dtype))
         self.moments: tuple[Tensor, ...] | None = None
@@ -86,7 +89,7 @@ class ClusterWeights(nn.Module):
 
     def rows(self, most: int) -> StoredRows:
         """The vectors, to be read as they are computed with, at most so many at a time."""
-        return StoredRows(self.weight, most, self.rounding_seed, self.backend)
+        return StoredRows(self.weight, most, self.rounding_seed, self.backend, self.first_cluster)
 
     @torch.no_grad()
     def step(self, x: Tensor, shared_grad: Tensor, dx: Tensor, update: Update, step: int) -> None:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from fanin.classifier.shard import Shard
 from fanin.classifier.storage import rounding_seed_or, storage_settings
 from fanin.classifier.stored_rows import StoredRows
 from fanin.classifier.weighted import WeightedClassifier
@@ -39,6 +40,7 @@ class DenseLinear(WeightedClassifier):
         dtype: of the weights, as in :class:`fanin.classifier.sparse.SparseLinear`.
         rounding_seed: of the stochastic rounding of weights in fewer bits; None for one that ``seed`` determines.
         chunk_size: labels worked on at a time; never changes the result.
+        shard: which labels of a larger layer these are (:meth:`part`); None for a layer of its own.
 
     Attributes:
         weight: (L, D); a parameter without a gradient where it is float8: only :meth:`train_step` can train that.
@@ -63,9 +65,11 @@ class DenseLinear(WeightedClassifier):
         dtype: torch.dtype | str = torch.float32,
         rounding_seed: int | None = None,
         chunk_size: int = DENSE_CHUNK_SIZE,
+        shard: Shard | None = None,
     ) -> None:
-        super().__init__(in_features, out_features, reference_fan_in)
+        super().__init__(in_features, out_features, reference_fan_in, shard)
         self.chunk_size = chunk_size
+        self._start = {"seed": seed, "initial_scale": initial_scale}
         self._make_parameters(
             (out_features, in_features),
             bias=bias,
@@ -136,8 +140,25 @@ class DenseLinear(WeightedClassifier):
         settings = {"in_features": self.in_features, "out_features": self.out_features, "bias": self.bias is not None}
         return settings | storage_settings(self.weight.dtype, self.rounding_seed)
 
+    def part(self, start: int, stop: int) -> DenseLinear:
+        """The layer of the labels start to stop of this one, as it would be if it were made whole; on the CPU."""
+        shared: dict[str, Any] = {
+            "bias": self.bias is not None,
+            "reference_fan_in": self.reference_fan_in,
+            **self._start,
+        }
+        return DenseLinear(
+            self.in_features,
+            stop - start,
+            dtype=self.weight.dtype,
+            rounding_seed=self.rounding_seed,
+            chunk_size=self.chunk_size,
+            shard=Shard(start, self.out_features),
+            **shared,
+        )
+
     def _rows(self) -> StoredRows:
-        return StoredRows(self.weight, self.chunk_size, self.rounding_seed)
+        return StoredRows(self.weight, self.chunk_size, self.rounding_seed, first_row=self.shard.first)
 
     def _update_weights(
         self,

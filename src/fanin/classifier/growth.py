@@ -31,7 +31,8 @@ class InputScores(Protocol):
 
         Args:
             x: (B, D), or its active columns; kept, so it must not be changed afterwards.
-            positives: the batch's relevant labels, by place; those of a layer follow on those of the layer before.
+            positives: the batch's relevant labels, by place; those of a layer follow on those of the layer before,
+                and a layer that is a part has them all, as the whole one.
             ahead: steps until the next rewiring, 0 where it comes right after this batch.
         """
 
@@ -116,21 +117,26 @@ class Growth:
         for measure, part in zip(self._measures.values(), parts, strict=True):
             measure.load_state(part)
 
-    def choose(self, layer: int, sets: Tensor, used: Tensor, count: Tensor, seed: int) -> tuple[Tensor, dict[str, int]]:
+    def choose(
+        self, layer: int, sets: Tensor, used: Tensor, count: Tensor, seed: int, first_set: int = 0
+    ) -> tuple[Tensor, dict[str, int]]:
         """New inputs for some index sets.
 
         Args:
             layer: number of the layer that has them, from 0.
-            sets: (s,) numbers of the sets, ascending; with the seed they key the random draws.
+            sets: (s,) numbers of the sets, ascending.
             used: (s, F) int64 inputs in use, the pruned ones included: none of them is chosen.
             count: (s,) how many to choose, at most what is unused of the first ``inputs``.
             seed: a fresh one for every rewiring and layer.
+            first_set: number of set 0 in the layer that this one is a part of; so counted, and with the seed, the sets
+                key the random draws.
 
         Returns:
             (s, max(count)) int64, row r filled in its first ``count[r]`` places, none twice; what stands behind has no
             meaning. And how many each mode chose.
         """
-        offset = drawing.draw(drawing.mix_seed(seed, 1), sets.cpu().numpy(), 0, np.full(len(sets), 2**31)) / 2**31
+        keys = sets.cpu().numpy() + first_set
+        offset = drawing.draw(drawing.mix_seed(seed, 1), keys, 0, np.full(len(sets), 2**31)) / 2**31
         quota_end = np.floor(count.cpu().numpy()[:, None] * self._ends + offset[:, None])  # (s, measures)
         quotas = torch.from_numpy(np.diff(quota_end, axis=1, prepend=0)).to(count)
         grown: dict[str, int] = dict.fromkeys(self.modes, 0)
@@ -142,8 +148,8 @@ class Growth:
             taken, left = torch.cat([taken, new], dim=1), left - found
         if int(left.sum()):
             grown["random"] = grown.get("random", 0) + int(left.sum())
-            numbers, barred, size = (array.cpu().numpy() for array in (sets, taken, left))
-            drawn = torch.from_numpy(drawing.regrow(seed, numbers, barred, size, self.inputs)).to(taken)
+            barred, size = taken.cpu().numpy(), left.cpu().numpy()
+            drawn = torch.from_numpy(drawing.regrow(seed, keys, barred, size, self.inputs)).to(taken)
             wanted = torch.arange(drawn.shape[1], device=left.device) < left[:, None]
             taken = torch.cat([taken, torch.where(wanted, drawn, _NO_INPUT)], dim=1)
         new = taken[:, used.shape[1] :]

@@ -68,7 +68,8 @@ class GradientScores:
     @torch.no_grad()
     def scores(self, layer: int, sets: Tensor) -> Tensor:
         """Scores (s, inputs); 0 without a batch."""
-        scored, before = self._layers[layer], sum(other.out_features for other in self._layers[:layer])
+        scored = self._layers[layer]
+        before = sum(other.shard.of for other in self._layers[:layer]) + scored.shard.first
 
         def gradients(places: Tensor) -> Tensor:
             return self._gradients(scored, places, before)

@@ -85,7 +85,7 @@ class SeparatingScores:
             return torch.zeros(len(sets), self._inputs, device=sets.device)
         x, kept = self._x, self._kept or self._summary(self._x)
         self._kept = kept
-        before = sum(other.out_features for other in self._layers[:layer])
+        before = sum(other.shard.of for other in self._layers[:layer]) + self._layers[layer].shard.first
 
         def distances(labels: Tensor) -> Tensor:
             return _distances(x, kept, labels + before)

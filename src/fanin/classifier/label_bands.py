@@ -54,10 +54,15 @@ class LabelBands(Classifier):
     def _set_bands(self, device: torch.device | str | None, **bands: Band) -> None:
         """Take these layers, by name and in the order of their places; together they serve all labels."""
         assert sum(band.out_features for band in bands.values()) == self.out_features
-        self._names = tuple(bands)
+        starts = accumulate((band.out_features for band in bands.values()), initial=0)
+        self._add_bands(dict(zip(bands, starts, strict=False)), bands)
+        self.order = InternalOrder(self.out_features, device)
+
+    def _add_bands(self, starts: Mapping[str, int], bands: Mapping[str, Band]) -> None:
+        """Take these layers, each for the places from its start on."""
+        self._names, self._starts = tuple(bands), tuple(starts[name] for name in bands)
         for name, band in bands.items():
             self.add_module(name, band)
-        self.order = InternalOrder(self.out_features, device)
 
     @property
     def bands(self) -> tuple[Band, ...]:
@@ -113,38 +118,33 @@ class LabelBands(Classifier):
         rows = len(x.values if isinstance(x, ActiveInputs) else x)
         barred = [None] * len(self.bands) if exclude is None else self._split(exclude, rows)
         scores, places = [], []
-        for start, band, search, own in zip(self._starts(), self.bands, searches, barred, strict=True):
+        for start, band, search, own in zip(self._starts, self.bands, searches, barred, strict=True):
             band_scores, found = search(_first_inputs(x, band.in_features), k, own)
             scores.append(band_scores)
             places.append(torch.where(found >= 0, found + start, -1))
-        # Stable, after an order by label: among equal scores the lower label comes first.
-        labels, by_label = self.order.labels(torch.cat(places, dim=1)).sort(dim=1)
-        best_scores, best = torch.cat(scores, dim=1).gather(1, by_label).sort(dim=1, descending=True, stable=True)
-        return best_scores[:, :k], labels.gather(1, best)[:, :k]
+        return best_pairs(torch.cat(scores, dim=1), self._labels(torch.cat(places, dim=1)), k)
 
     def set_bias(self, bias: Tensor) -> None:
         """Set the biases; see :meth:`Classifier.set_bias`."""
-        placed = bias[self.order.outer.long()]
-        for start, band in zip(self._starts(), self.bands, strict=True):
-            band.set_bias(placed[start : start + band.out_features])
+        for start, band in zip(self._starts, self.bands, strict=True):
+            band.set_bias(bias[self._labels_from(start, band.out_features)])
 
     def sparse_parts(self) -> tuple[SparsePart, ...]:
         """The fixed fan-in layers with their labels; see :meth:`Classifier.sparse_parts`."""
-        labels = self.order.outer.long()
         return tuple(
-            SparsePart(band, labels[start : start + band.out_features])
-            for start, band in zip(self._starts(), self.bands, strict=True)
+            SparsePart(band, self._labels_from(start - band.shard.first, band.shard.of))
+            for start, band in zip(self._starts, self.bands, strict=True)
             if isinstance(band, SparseLinear)
         )
 
     def nbytes(self) -> dict[str, int]:
         """Bytes of the parts of every layer, and of the internal order."""
-        parts = joined({name: band.nbytes() for name, band in self._named()})
+        parts = joined({name: band.nbytes() for name, band in self.named_bands()})
         return parts | {"order.outer": self.order.outer.nbytes}
 
     def optimizer_state(self) -> dict[str, Tensor]:
         """The update's state by name; see :meth:`Classifier.optimizer_state`."""
-        return joined({name: band.optimizer_state() for name, band in self._named()})
+        return joined({name: band.optimizer_state() for name, band in self.named_bands()})
 
     def load_optimizer_state(self, state: Mapping[str, Tensor], steps: int) -> None:
         """Take up a state of :meth:`optimizer_state`; see :meth:`Classifier.load_optimizer_state`."""
@@ -152,18 +152,27 @@ class LabelBands(Classifier):
             band.load_optimizer_state(own, steps)
         self.steps = steps
 
-    def _named(self) -> list[tuple[str, Band]]:
+    def named_bands(self) -> list[tuple[str, Band]]:
+        """The layers with their names, in the order of their places."""
         return list(zip(self._names, self.bands, strict=True))
 
-    def _starts(self) -> list[int]:
-        """The first place of every band."""
-        return list(accumulate((band.out_features for band in self.bands[:-1]), initial=0))
+    def _labels(self, places: Tensor) -> Tensor:
+        """Label ids of places; -1 stays -1."""
+        return self.order.labels(places)
+
+    def _labels_from(self, start: int, count: int) -> Tensor:
+        """Label ids of consecutive places, (count,) int64."""
+        return self.order.outer[start : start + count].long()
+
+    def _by_place(self, positives: Positives) -> Positives:
+        """Pairs of rows and label ids as pairs of rows and places."""
+        return self.order.positives(positives)
 
     def _split(self, positives: Positives, rows: int) -> list[Positives]:
         """Pairs of rows and label ids as those of every band, by its own places."""
-        placed = self.order.positives(self._checked_positives(positives, rows))
+        placed = self._by_place(self._checked_positives(positives, rows))
         parts = []
-        for start, band in zip(self._starts(), self.bands, strict=True):
+        for start, band in zip(self._starts, self.bands, strict=True):
             own = placed.indices - start
             inside = (own >= 0) & (own < band.out_features)  # (P,)
             parts.append(kept_pairs(placed._replace(indices=own), inside))
@@ -175,6 +184,17 @@ def _search_among(
 ) -> tuple[Tensor, Tensor]:
     assert isinstance(x, Tensor)
     return band.topk_among(x, k, [chosen], exclude)
+
+
+def best_pairs(scores: Tensor, labels: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The k best of some candidates (B, n) a row, or all of fewer; among equal scores the lower label comes first.
+
+    >>> best_pairs(torch.tensor([[1.0, 3.0, 3.0]]), torch.tensor([[4, 9, 6]]), 2)
+    (tensor([[3., 3.]]), tensor([[6, 9]]))
+    """
+    labels, by_label = labels.sort(dim=1)
+    best_scores, best = scores.gather(1, by_label).sort(dim=1, descending=True, stable=True)
+    return best_scores[:, :k], labels.gather(1, best)[:, :k]
 
 
 def _first_inputs(x: Tensor | ActiveInputs, count: int) -> Tensor | ActiveInputs:

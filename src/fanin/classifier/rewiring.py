@@ -16,7 +16,7 @@ from fanin.kernels.positives import kept_pairs
 from fanin.kernels.spec import SparseWeights
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from torch import Tensor
 
@@ -66,6 +66,7 @@ class Rewiring:
         seed: of the run; every rewiring draws from its own stream.
         pruning: which connections go.
         growth: what comes in their place; by default any input, at random.
+        added_up: counts (n,) of this process to those of all that share the layers; by default there is one process.
 
     >>> from fanin.classifier.rewiring_schedule import RewiringSchedule
     >>> from fanin.classifier.sparse import SparseLinear
@@ -82,7 +83,9 @@ class Rewiring:
         seed: int,
         pruning: Pruning | None = None,
         growth: Growth | None = None,
+        added_up: Callable[[Tensor], Tensor] = lambda counts: counts,
     ) -> None:
+        self._added_up = added_up
         self._layers = [part.layer for part in parts]
         self._schedule, self._seed = schedule, seed
         self._pruning = pruning or Pruning()
@@ -124,15 +127,21 @@ class Rewiring:
                 grown["random"] += int(counts[-1].sum())
             else:
                 counts.append(self._rewire_by_blocks(number, prune, seed, grown))
-        replaced = sum(int(count.sum()) for count in counts)
+        return self._report(step, prune, torch.cat(counts), grown)
+
+    def _report(self, step: int, prune: Prune, counts: Tensor, grown: Counter[str]) -> RewireReport:
+        """The report of connections replaced in each set (S,), and chosen by each mode."""
+        found = torch.tensor([int(counts.sum()), int((counts > 0).sum()), *grown.values()])
+        replaced, sets_changed, *by_mode = self._added_up(found).tolist()
+        whole = sum(-(-layer.shard.of // layer.group_size) * layer.fan_in for layer in self._layers)
         return RewireReport(
             step=step,
             fraction=prune.fraction,
             threshold=prune.threshold,
             replaced=replaced,
-            sets_changed=sum(int((count > 0).sum()) for count in counts),
-            share=replaced / sum(layer.index.numel() for layer in self._layers),
-            grown=dict(grown),
+            sets_changed=sets_changed,
+            share=replaced / whole,
+            grown=dict(zip(grown, by_mode, strict=True)),
         )
 
     def state(self) -> dict[str, Tensor]:
@@ -162,7 +171,9 @@ class Rewiring:
             if not len(changed):
                 continue
             index = layer.index[first : first + len(pruned)].to(torch.int64)  # (s, F)
-            new, by_mode = growth.choose(number, changed + first, index[changed], counts[-1][changed], seed)
+            new, by_mode = growth.choose(
+                number, changed + first, index[changed], counts[-1][changed], seed, layer.first_set
+            )
             rows, slots = pruned.nonzero(as_tuple=True)  # in the order of sets and slots
             index[rows, slots] = new[torch.arange(new.shape[1], device=new.device) < counts[-1][changed, None]]
             layer.index[first : first + len(pruned)] = index.to(layer.index.dtype)

@@ -10,6 +10,7 @@ from torch import Tensor
 from fanin.classifier.cluster_weights import ClusterWeights
 from fanin.classifier.internal_order import InternalOrder
 from fanin.classifier.optimizer_state import named_state
+from fanin.classifier.shard import Shard
 from fanin.classifier.storage import rounding_seed_or, storage_settings
 from fanin.classifier.topology import check_index, check_shape, draw_index, set_count
 from fanin.classifier.weighted import WeightedClassifier
@@ -34,11 +35,17 @@ class SparsePart(NamedTuple):
 
     Attributes:
         layer: the layer.
-        labels: (n,) int64, the classifier's label id at each place of the layer's tensors.
+        labels: (n,) int64, the classifier's label id at each place of the layer, or of the one that it is a part of.
     """
 
     layer: SparseLinear
     labels: Tensor
+
+    @property
+    def own_labels(self) -> Tensor:
+        """The classifier's label id at each place of the layer's tensors."""
+        first = self.layer.shard.first
+        return self.labels[first : first + self.layer.out_features]
 
 
 class SparseLinear(WeightedClassifier):
@@ -69,6 +76,7 @@ class SparseLinear(WeightedClassifier):
             dtype of x, bias and the update's state; updates round stochastically in place, without a float32 copy.
         rounding_seed: of the stochastic rounding of weights in fewer bits; None for one that ``seed`` determines.
         backend: "reference", "cpu" or "triton" to force one; None takes FANIN_BACKEND, else the fastest.
+        shard: which labels of a larger layer these are (:meth:`part`); None for a layer of its own.
 
     Attributes:
         weight: (L, F); a parameter without a gradient where it is float8: only :meth:`train_step` can train that.
@@ -111,12 +119,14 @@ class SparseLinear(WeightedClassifier):
         dtype: torch.dtype | str = torch.float32,
         rounding_seed: int | None = None,
         backend: str | None = None,
+        shard: Shard | None = None,
     ) -> None:
-        super().__init__(in_features, out_features, reference_fan_in)
+        super().__init__(in_features, out_features, reference_fan_in, shard)
         check_shape(in_features, fan_in, group_size)
         self.fan_in = fan_in
-        self.group_size = min(group_size, out_features)
+        self.group_size = min(group_size, self.shard.of)
         self.backend = backend
+        self._start = {"seed": seed, "initial_scale": initial_scale}
         self._make_parameters(
             (out_features, fan_in),
             bias=bias,
@@ -128,7 +138,9 @@ class SparseLinear(WeightedClassifier):
         if self.weight.is_meta:
             index = torch.empty(sets, fan_in, dtype=index_dtype(in_features), device="meta")
         else:
-            index = draw_index(sets, fan_in, in_features, mix_seed(seed, 0), backend, self.weight.device)
+            index = draw_index(
+                sets, fan_in, in_features, mix_seed(seed, 0), backend, self.weight.device, self.first_set
+            )
             self._draw_weights(initial_scale, fan_in, seed)
         self.register_buffer("index", index)
         self.order = InternalOrder(out_features, device) if ordered else None
@@ -145,7 +157,13 @@ class SparseLinear(WeightedClassifier):
                 self.weight.dtype,
                 rounding_seed=mix_seed(self.rounding_seed, 1),
                 backend=backend,
+                first_cluster=self.shard.first // cluster_size,
             )
+
+    @property
+    def first_set(self) -> int:
+        """Number of the first index set in the layer that this is a part of."""
+        return self.shard.first // self.group_size
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (..., L) of x (..., D); differentiable once by x, weight, bias and the clusters' vectors.
@@ -214,6 +232,31 @@ class SparseLinear(WeightedClassifier):
             return (SparsePart(self, torch.arange(self.out_features, device=self.weight.device)),)
         return (SparsePart(self, self.order.outer.long()),)
 
+    def part(self, start: int, stop: int) -> SparseLinear:
+        """The layer of the labels start to stop of this one by place, as it would be if it were made whole; on the CPU.
+
+        Groups and clusters must not be cut. The part has no internal order.
+        """
+        clusters = self.clusters
+        shared: dict[str, Any] = {
+            "bias": self.bias is not None,
+            "reference_fan_in": self.reference_fan_in,
+            **self._start,
+        }
+        return SparseLinear(
+            self.in_features,
+            stop - start,
+            self.fan_in,
+            self.group_size,
+            cluster_size=0 if clusters is None else clusters.cluster_size,
+            cluster_inputs=None if clusters is None else clusters.weight.shape[1],
+            dtype=self.weight.dtype,
+            rounding_seed=self.rounding_seed,
+            backend=self.backend,
+            shard=Shard(start, self.out_features),
+            **shared,
+        )
+
     def rewire(self, prune: Prune, seed: int, inputs: int | None = None) -> Tensor:
         """Prune the weakest connections and regrow as many at random (SET); weights and state there become zero.
 
@@ -264,9 +307,10 @@ class SparseLinear(WeightedClassifier):
         shared = () if self.clusters is None else self.clusters.moments or ()
         return super().optimizer_state() | named_state({"clusters": shared})
 
-    def _updated(self) -> dict[str, Tensor]:
+    def updated_parameters(self) -> dict[str, Tensor]:
+        """The parameters that the update keeps a state of, by name; the clusters' vectors are "clusters"."""
         shared = {} if self.clusters is None else {"clusters": self.clusters.weight}
-        return super()._updated() | shared
+        return super().updated_parameters() | shared
 
     def _take_up(self, moments: Mapping[str, tuple[Tensor, ...] | None]) -> None:
         super()._take_up(moments)
@@ -304,7 +348,7 @@ class SparseLinear(WeightedClassifier):
     def _weights(self, index: Tensor, in_features: int, dense_inputs: int | None = None) -> SparseWeights:
         bias = None if self.bias is None else self.bias.detach()
         weight, G = self.weight.detach(), self.group_size
-        return SparseWeights(weight, index, bias, G, in_features, dense_inputs, self.rounding_seed)
+        return SparseWeights(weight, index, bias, G, in_features, dense_inputs, self.rounding_seed, self.shard.first)
 
     def _places(self, positives: Positives, rows: int) -> Positives:
         positives = self._checked_positives(positives, rows)

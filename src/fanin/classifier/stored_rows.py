@@ -24,14 +24,17 @@ class StoredRows:
         most_rows: of a range.
         rounding_seed: of the stochastic rounding; row l holds the elements ``l * D`` to ``(l + 1) * D - 1``.
         backend: "reference" or "cpu" to force one that widens and rounds.
+        first_row: number of row 0 in the matrix that this is a part of, which counts in the rounding.
 
     >>> rows = StoredRows(torch.ones(5, 4, dtype=torch.bfloat16), most_rows=2)
     >>> rows.read(slice(2, 4)).mul_(3).dtype
     torch.float32
     """
 
-    def __init__(self, weight: Tensor, most_rows: int, rounding_seed: int = 0, backend: str | None = None) -> None:
-        self._weight, self._rounding_seed = weight.detach(), rounding_seed
+    def __init__(
+        self, weight: Tensor, most_rows: int, rounding_seed: int = 0, backend: str | None = None, first_row: int = 0
+    ) -> None:
+        self._weight, self._rounding_seed, self._first_row = weight.detach(), rounding_seed, first_row
         self._buffer: Tensor | None = None
         if in_fewer_bits(weight.dtype):
             rows, dtype = min(most_rows, len(weight)), compute_dtype(weight.dtype)
@@ -56,5 +59,5 @@ class StoredRows:
         """
         if self._buffer is not None:
             stored = self._weight[rows]
-            first = rows.start * self._weight.shape[1]
+            first = (self._first_row + rows.start) * self._weight.shape[1]
             self._backend.round_into(self._buffer[: len(stored)], stored, self._rounding_seed, step, first)

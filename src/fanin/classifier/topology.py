@@ -26,7 +26,13 @@ def set_count(out_features: int, group_size: int) -> int:
 
 
 def draw_index(
-    sets: int, fan_in: int, inputs: int, seed: int, backend: str | None = None, device: torch.device | None = None
+    sets: int,
+    fan_in: int,
+    inputs: int,
+    seed: int,
+    backend: str | None = None,
+    device: torch.device | None = None,
+    first_set: int = 0,
 ) -> Tensor:
     """Random index sets (S, F). A seed means the same sets on every backend.
 
@@ -37,13 +43,14 @@ def draw_index(
         seed: 63 bits.
         backend: "reference", "cpu" or "triton" to force one.
         device: where they are wanted, by default on the CPU.
+        first_set: number of the first one; with the seed, a set's number decides what it holds.
 
     Returns:
         uint16 up to 65,536 inputs, int32 beyond.
     """
     device = device or torch.device("cpu")
     drawer = dispatch.choose(device, torch.float32, backend).backend
-    return drawer.draw_index(sets, fan_in, inputs, seed).to(device)
+    return drawer.draw_index(sets, fan_in, inputs, seed, first_set).to(device)
 
 
 def check_shape(in_features: int, fan_in: int, group_size: int) -> None:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from fanin.classifier.interface import Classifier
 from fanin.classifier.optimizer_state import checked_state, named_state
+from fanin.classifier.shard import Shard
 from fanin.classifier.storage import moved, settle_gradient, takes_gradients, weight_dtype
 from fanin.classifier.stored_rows import StoredRows
 from fanin.errors import ConfigError
@@ -39,8 +40,10 @@ class WeightedClassifier(Classifier):
         in_features: D.
         out_features: L.
         reference_fan_in: R; None leaves the learning rate as it is.
+        shard: which labels of a larger layer these are; None for a layer of its own.
 
     Attributes:
+        shard: likewise; a layer of its own is all of itself.
         weight: the trained weights, a row a label.
         bias: (L,), or None.
         rounding_seed: of the stochastic rounding of weights that are stored as bfloat16 or float8; with the number of
@@ -50,11 +53,14 @@ class WeightedClassifier(Classifier):
     weight: nn.Parameter
     bias: nn.Parameter | None
 
-    def __init__(self, in_features: int, out_features: int, reference_fan_in: int | None = None) -> None:
+    def __init__(
+        self, in_features: int, out_features: int, reference_fan_in: int | None = None, shard: Shard | None = None
+    ) -> None:
         super().__init__(in_features, out_features)
         if reference_fan_in is not None and reference_fan_in < 1:
             raise ConfigError(f"reference_fan_in={reference_fan_in} must be at least 1 input, or None")
         self.reference_fan_in = reference_fan_in
+        self.shard = shard or Shard(0, out_features)
         self.rounding_seed = 0
         self._moments: Moments | None = None
 
@@ -76,13 +82,13 @@ class WeightedClassifier(Classifier):
 
     def load_optimizer_state(self, state: Mapping[str, Tensor], steps: int) -> None:
         """Take up a state of :meth:`optimizer_state`; see :meth:`Classifier.load_optimizer_state`."""
-        parameters = self._updated()
+        parameters = self.updated_parameters()
         count = sum(name.startswith("weight.") for name in state)
         moments = checked_state(state, parameters, count, self)
         self._take_up(moments if steps else dict.fromkeys(parameters))
         self.steps = steps
 
-    def _updated(self) -> dict[str, Tensor]:
+    def updated_parameters(self) -> dict[str, Tensor]:
         """The parameters that the update keeps a state of, by name."""
         return {"weight": self.weight} if self.bias is None else {"weight": self.weight, "bias": self.bias}
 
@@ -146,11 +152,21 @@ class WeightedClassifier(Classifier):
         """
         bound = scale / fan_in**0.5
         generator = torch.Generator(self.weight.device).manual_seed(seed)
-        size = max(1, _DRAWN_VALUES // self.weight.shape[1])
-        rows = StoredRows(self.weight, size, self.rounding_seed)
-        for start in range(0, len(self.weight), size):
+        (labels, width), (first, of) = self.weight.shape, self.shard
+        size = max(1, _DRAWN_VALUES // width)
+        rows = StoredRows(self.weight, size, self.rounding_seed, first_row=first)
+        _pass_over(generator, first * width)
+        for start in range(0, labels, size):
             part = slice(start, start + size)
             rows.read(part).uniform_(-bound, bound, generator=generator)
             rows.write(part, step=0)
         if self.bias is not None:
+            _pass_over(generator, (of - first - labels) * width + first)
             self.bias.uniform_(-bound, bound, generator=generator)
+
+
+def _pass_over(generator: torch.Generator, count: int) -> None:
+    """Leave a generator where it is after so many uniform values: they are those of other processes' labels."""
+    values = torch.empty(min(count, _DRAWN_VALUES), device=generator.device)
+    for start in range(0, count, _DRAWN_VALUES):
+        values[: count - start].uniform_(generator=generator)

@@ -190,10 +190,11 @@ class CpuBackend:
         codes = _codes(out, values)
         _cpu.round_into(values.detach().view(-1), mix_seed(seed, step), first_element, codes, torch.get_num_threads())
 
-    def draw_index(self, sets: int, fan_in: int, in_features: int, seed: int) -> Tensor:
+    def draw_index(self, sets: int, fan_in: int, in_features: int, seed: int, first_set: int = 0) -> Tensor:
         """Index sets (sets, F)."""
         index = torch.empty(sets, fan_in, dtype=index_dtype(in_features))
-        _cpu.draw_index(index, in_features, seed & _SEED_MASK, torch.get_num_threads())
+        part = (first_set,) if first_set else ()
+        _cpu.draw_index(index, in_features, seed & _SEED_MASK, torch.get_num_threads(), *part)
         return index
 
     def rewire(
@@ -236,7 +237,10 @@ def _layer(layer: SparseWeights) -> _cpu.Layer:
     bias = None if layer.bias is None else layer.bias.detach()
     try:
         dense = layer.in_features if layer.dense_inputs is None else layer.dense_inputs
-        return _cpu.Layer(weight, layer.index, bias, layer.group_size, layer.in_features, dense)
+        arrays = _cpu.Layer(weight, layer.index, bias, layer.group_size, layer.in_features, dense)
+        if layer.first_label:
+            arrays.first_label = layer.first_label
+        return arrays  # noqa: TRY300 - the whole of it is refused alike
     except ValueError as error:
         raise BackendError(f"layer: {error}") from error
 

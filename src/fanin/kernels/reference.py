@@ -137,7 +137,8 @@ class ReferenceBackend:
             weight = stored.to(dw.dtype)  # stored itself, where it is of this dtype
             apply_update(update, weight, dw, tuple(m[labels] for m in moments.weight), step)
             if weight.dtype != stored.dtype:
-                self.round_into(weight, stored, layer.rounding_seed, step, labels.start * layer.weight.shape[1])
+                first = (layer.first_label + labels.start) * layer.weight.shape[1]
+                self.round_into(weight, stored, layer.rounding_seed, step, first)
             if layer.bias is not None:
                 apply_update(
                     update.without_decay(),
@@ -196,9 +197,9 @@ class ReferenceBackend:
         """Stochastic rounding by the exact definition."""
         out.copy_(round_stochastically(values, out.dtype, seed, step, first_element))
 
-    def draw_index(self, sets: int, fan_in: int, in_features: int, seed: int) -> Tensor:
+    def draw_index(self, sets: int, fan_in: int, in_features: int, seed: int, first_set: int = 0) -> Tensor:
         """Index sets (sets, F) by the exact definition."""
-        chosen = drawing.draw_subset(seed, np.arange(sets), np.full(sets, fan_in), in_features)
+        chosen = drawing.draw_subset(seed, first_set + np.arange(sets), np.full(sets, fan_in), in_features)
         return torch.from_numpy(chosen).to(index_dtype(in_features))
 
     def rewire(
@@ -218,7 +219,8 @@ class ReferenceBackend:
             spare = inputs - (index < inputs).sum(1)  # (s,)
             below &= torch.arange(limit) < spare[:, None]
             count = below.sum(1)
-            new = drawing.regrow(seed, sets.numpy(), index.numpy(), count.numpy(), inputs)
+            numbers = sets.numpy() + layer.first_label // layer.group_size
+            new = drawing.regrow(seed, numbers, index.numpy(), count.numpy(), inputs)
             rows, places = below.nonzero(as_tuple=True)
             slots = smallest[rows, places]
             index[rows, slots] = torch.from_numpy(new[rows.numpy(), places.numpy()])

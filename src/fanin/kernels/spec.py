@@ -68,6 +68,8 @@ class SparseWeights:
         dense_inputs: inputs behind the first so many are mostly zero, as words of texts are: a training step and top-k
             may skip them where x is zero, and the step's dx is zero there. None: all inputs are dense.
         rounding_seed: of the stochastic rounding, 63 bits; read only where weights are stored in fewer bits.
+        first_label: number of the first label in the layer that these are a part of, a multiple of G: set s and element
+            e here draw their random numbers as set ``first_label // G + s`` and element ``first_label * F + e`` there.
     """
 
     weight: Tensor
@@ -77,6 +79,7 @@ class SparseWeights:
     in_features: int
     dense_inputs: int | None = None
     rounding_seed: int = 0
+    first_label: int = 0
 
 
 @dataclass(frozen=True)
@@ -267,8 +270,11 @@ class Backend(Protocol):
         :func:`fanin.kernels.rounding.round_stochastically` defines it.
         """
 
-    def draw_index(self, sets: int, fan_in: int, in_features: int, seed: int) -> Tensor:
-        """Index sets (sets, F), each a uniform random subset of [0, D) as defined by ``drawing.draw_subset``."""
+    def draw_index(self, sets: int, fan_in: int, in_features: int, seed: int, first_set: int = 0) -> Tensor:
+        """Index sets (sets, F), each a uniform random subset of [0, D) as defined by ``drawing.draw_subset``.
+
+        They are numbered from ``first_set`` on.
+        """
 
     def rewire(
         self, layer: SparseWeights, moments: Moments, prune: Prune, seed: int, inputs: int | None = None

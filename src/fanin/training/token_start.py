@@ -48,18 +48,19 @@ def start_from_tokens(
         display: told of the progress.
     """
     assert encoder.lexical_features, "the recipe is checked for it"
-    display.start("marking tokens", sum(len(part.labels) for part in parts))
+    display.start("marking tokens", sum(len(part.own_labels) for part in parts))
     tokens, offsets = split.inputs(rows)
     texts = text_rows(tokens, offsets, encoder.token_weights[: encoder.lexical_features].numpy())
     indices, indptr = gather_rows(split.labels, split.labels_indptr, rows)
     ones = np.ones(len(indices), np.float32)
     n_labels = 1 + max(int(split.labels.max(initial=0)), *(int(part.labels.max()) for part in parts))
     positives = sparse.csr_array((ones, indices, indptr), shape=(len(rows), n_labels)).T.tocsr()
-    for number, (layer, labels) in enumerate(parts):
+    for number, part in enumerate(parts):
+        layer, labels = part.layer, part.own_labels
         F, G = layer.fan_in, layer.group_size
         learned = layer.in_features - encoder.lexical_features  # an intermediate layer may stand between the two
         own_seed = mix_seed(seed, number) if number else seed
-        layer.index.copy_(draw_index(len(layer.index), F, learned, own_seed, layer.backend))
+        layer.index.copy_(draw_index(len(layer.index), F, learned, own_seed, layer.backend, None, layer.first_set))
         for start, found in marking_tokens(texts, positives, labels.numpy(), F, G):
             sets = slice(start // G, start // G + len(found.tokens))
             chosen = torch.from_numpy(found.tokens).to(layer.index.device)  # (s, F)
