@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import textwrap
 from typing import TYPE_CHECKING
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from fanin.errors import CheckpointError, ConfigError
+from fanin.processes.spread import SpreadTensors
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,13 +20,45 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
-def write_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
+_DTYPES = {  # as the format calls them
+    torch.float64: "F64",
+    torch.float32: "F32",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.float8_e4m3fn: "F8_E4M3",
+    torch.int64: "I64",
+    torch.int32: "I32",
+    torch.uint16: "U16",
+    torch.uint8: "U8",
+}
+
+
+def write_tensors(tensors: Mapping[str, Tensor] | SpreadTensors, path: Path) -> None:
     """Write tensors by name.
+
+    Tensors that are spread over processes are written block by block; this is called by the first process alone.
 
     Raises:
         OSError: the file cannot be written; so does a SafetensorError.
     """
+    if isinstance(tensors, SpreadTensors):
+        _write_spread(tensors, path)
+        return
     save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path)
+
+
+def _write_spread(tensors: SpreadTensors, path: Path) -> None:
+    header, end = {}, 0
+    for name, (dtype, shape) in tensors.whole.items():
+        start, end = end, end + dtype.itemsize * torch.Size(shape).numel()
+        header[name] = {"dtype": _DTYPES[dtype], "shape": list(shape), "data_offsets": [start, end]}
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    with path.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for name in tensors.whole:
+            for block in tensors.blocks(name):
+                file.write(block.contiguous().reshape(-1).view(torch.uint8).numpy().data)
 
 
 def read_tensors(path: Path, whole: str = "the model folder") -> dict[str, Tensor]:

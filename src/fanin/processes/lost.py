@@ -1,0 +1,22 @@
+"""The end of a run of several processes because one of them is gone."""
+
+from __future__ import annotations
+
+import textwrap
+
+from fanin.errors import FaninError
+
+
+class LostProcessError(FaninError):
+    """Another process of the run has ended, or cannot be reached any more.
+
+    Args:
+        cause: what an exchange with it ended with.
+    """
+
+    def __init__(self, cause: Exception) -> None:
+        told = textwrap.shorten(str(cause).partition("\n")[0], 160, placeholder=" ...")
+        super().__init__(
+            f"another process of this run has ended or cannot be reached ({told}); its own last lines say why. All "
+            "checkpoints are kept: go on with fanin resume, with as many processes as you like"
+        )

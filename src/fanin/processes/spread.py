@@ -1,0 +1,140 @@
+"""Tensors whose rows are spread over several processes: written as one by the first, and handed out by it again."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+
+from fanin.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from torch import Tensor
+
+    from fanin.processes.group import Processes
+
+_CHUNK_BYTES = 1 << 26  # of what the first process holds of another's at a time
+
+
+class Whole(NamedTuple):
+    """What a spread tensor is as a whole."""
+
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+
+
+class SpreadTensors:
+    """Tensors by name; every process holds some rows of each, one process's behind those of the process before.
+
+    Made by all processes at the same time. After that the first one reads all of :meth:`blocks`, in the order of
+    :attr:`whole`, while the others :meth:`send`.
+
+    Args:
+        own: the rows of this process; what it holds nothing of may be left out.
+        processes: all of them.
+
+    Attributes:
+        own: likewise.
+        whole: dtype and shape of every tensor with the rows of all processes, larger values first.
+
+    >>> from fanin.processes.group import ALONE
+    >>> spread = SpreadTensors({"bias": torch.zeros(3)}, ALONE)
+    >>> spread.whole["bias"].shape, [block.shape for block in spread.blocks("bias")]
+    ((3,), [torch.Size([3])])
+    """
+
+    def __init__(self, own: Mapping[str, Tensor], processes: Processes) -> None:
+        self.own, self._processes = own, processes
+        described = processes.told_by_all({name: [_name(t.dtype), list(t.shape)] for name, t in own.items()})
+        self._rows: dict[str, list[int]] = {}
+        wholes: dict[str, Whole] = {}
+        for rank, tensors in enumerate(described):
+            for name, (dtype, (rows, *rest)) in tensors.items():
+                self._rows.setdefault(name, [0] * processes.size)[rank] = rows
+                wholes[name] = Whole(getattr(torch, dtype), (sum(self._rows[name]), *rest))
+        order = sorted(wholes, key=lambda name: (-wholes[name].dtype.itemsize, name))
+        self.whole: Mapping[str, Whole] = {name: wholes[name] for name in order}
+
+    def __len__(self) -> int:
+        return len(self.whole)
+
+    def blocks(self, name: str) -> Iterator[Tensor]:
+        """The rows of a tensor block by block, at the first process; a block lasts until the next one is asked for."""
+        if name in self.own:
+            yield self.own[name].detach()
+        dtype, (_, *rest) = self.whole[name]
+        for rank in range(1, self._processes.size):
+            for rows in _chunks(self._rows[name][rank], dtype, rest):
+                yield self._processes.receive(torch.empty((rows.stop - rows.start, *rest), dtype=dtype), rank)
+
+    def send(self) -> None:
+        """Hand the own rows to the first process."""
+        for name, (dtype, (_, *rest)) in self.whole.items():
+            if name in self.own:
+                for rows in _chunks(len(self.own[name]), dtype, rest):
+                    self._processes.send(self.own[name][rows].detach(), 0)
+
+
+def handed_out(
+    find: Callable[[], Mapping[str, Tensor]], own_rows: Mapping[str, int], processes: Processes
+) -> dict[str, Tensor]:
+    """Tensors that the first process has, for every process the rows that it holds.
+
+    Args:
+        find: called by the first process.
+        own_rows: how many rows this process holds of each tensor that is spread, by its name, or by its name without
+            the number behind the last point. All other tensors go to every process whole.
+        processes: all of them.
+
+    Raises:
+        CheckpointError: the rows of all processes are not those of a tensor.
+    """
+    if processes.size == 1:
+        return dict(find())
+    tensors = find() if processes.first else {}
+    described = processes.told_by_first(lambda: {n: [_name(t.dtype), list(t.shape)] for n, t in tensors.items()})
+    wanted = processes.told_by_all(dict(own_rows))
+    found = {}
+    for name, (dtype_name, shape) in described.items():
+        dtype, key = getattr(torch, dtype_name), name if name in own_rows else name.rpartition(".")[0]
+        if key not in own_rows:
+            found[name] = processes.of_first(lambda name=name: tensors[name], shape, dtype)  # type: ignore[misc]
+            continue
+        counts = [rows.get(key, 0) for rows in wanted]
+        if sum(counts) != shape[0]:
+            raise CheckpointError(f"tensor {name!r} has {shape[0]} rows; the processes hold {sum(counts)} of it")
+        found[name] = _own_part(tensors.get(name), Whole(dtype, tuple(shape)), counts, processes)
+    return found
+
+
+def _own_part(tensor: Tensor | None, whole: Whole, counts: list[int], processes: Processes) -> Tensor:
+    """The own rows of a tensor that the first process has."""
+    dtype, (_, *rest) = whole
+    if processes.first:
+        assert tensor is not None
+        start = counts[0]
+        for rank in range(1, processes.size):
+            for rows in _chunks(counts[rank], dtype, rest):
+                processes.send(tensor[start + rows.start : start + rows.stop], rank)
+            start += counts[rank]
+        return tensor[: counts[0]]
+    own = torch.empty((counts[processes.rank], *rest), dtype=dtype)
+    for rows in _chunks(len(own), dtype, rest):
+        processes.receive(own[rows], 0)
+    return own
+
+
+def _chunks(rows: int, dtype: torch.dtype, rest: list[int]) -> Iterator[slice]:
+    """Ranges of rows of not too many bytes."""
+    width = dtype.itemsize
+    for size in rest:
+        width *= size
+    step = max(1, _CHUNK_BYTES // max(width, 1))
+    for start in range(0, rows, step):
+        yield slice(start, min(start + step, rows))
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
