@@ -9,12 +9,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import embedding_bag
 
+from fanin.encoders.batch_share import RowDropout, TokenDropout
 from fanin.encoders.table_update import RowGradient, RowwiseAdam, row_gradient
 from fanin.errors import ConfigError
 from fanin.kernels.active_inputs import ActiveInputs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from fanin.encoders.interface import Setting
 
@@ -36,7 +37,7 @@ class ResidualBlock(nn.Module):
         self.norm = nn.LayerNorm(features)
         self.expand = nn.Linear(features, width)
         self.contract = nn.Linear(width, features)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = RowDropout(dropout)
         nn.init.zeros_(self.contract.weight)
         nn.init.zeros_(self.contract.bias)
 
@@ -117,7 +118,7 @@ class BagEncoder(nn.Module):
         self.learned_features = out_features
         self.lexical_features = min(lexical_features, vocabulary_size)
         self.lexical_scale = lexical_scale
-        self.token_dropout = token_dropout
+        self.token_dropout = TokenDropout(token_dropout)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.register_buffer("table", torch.randn(vocabulary_size, embedding_dim).mul_(embedding_dim**-0.5))
@@ -127,7 +128,7 @@ class BagEncoder(nn.Module):
             self.project: nn.Module = nn.Identity() if same else nn.Linear(embedding_dim, out_features)
             self.mlp = nn.Sequential(*(ResidualBlock(out_features, block_width, dropout) for _ in range(blocks)))
             self.final_norm = nn.LayerNorm(out_features)
-            self.dropout = nn.Dropout(dropout)
+            self.dropout = RowDropout(dropout)
         self._table_update = RowwiseAdam(vocabulary_size)
         self._bags: _Bags | None = None
         self._gradient: RowGradient | None = None
@@ -196,6 +197,21 @@ class BagEncoder(nn.Module):
             self._gradient = row_gradient(tokens, bags, weights, output.grad)
         return self._gradient
 
+    def spread_table_gradient(self, of_all: Callable[[Tensor], list[Tensor]]) -> None:
+        """Make the table's pending gradient that of the whole batch, whose texts several processes have encoded.
+
+        What is exchanged are the texts' tokens and the gradients of their bags, not rows of the table: that is less,
+        and the gradient is then made as one process makes it.
+
+        Args:
+            of_all: gives the tensors (n,) of all processes, in the order of their texts, for that of this one.
+        """
+        if self._bags is None:
+            return
+        found = [_unpacked(packed, self.table.shape[1]) for packed in of_all(_packed(self._bags))]
+        tokens, counts, weights, gradients = (torch.cat(tensors) for tensors in zip(*found, strict=True))
+        self._gradient = row_gradient(tokens.long(), torch.repeat_interleave(counts.long()), weights, gradients)
+
     def table_gradient_norm(self) -> float:
         """Euclidean norm of the table's pending gradient, 0.0 if there is none."""
         gradient = self.table_gradient()
@@ -239,9 +255,9 @@ class BagEncoder(nn.Module):
     def _drop_tokens(self, tokens: Tensor, offsets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Tokens left after token dropout, the bag of each, and the new offsets."""
         bags = torch.repeat_interleave(offsets.diff())  # (N,)
-        if not self.training or self.token_dropout == 0:
+        if not self.training or not self.token_dropout.p:
             return tokens, bags, offsets
-        kept = torch.rand(tokens.shape[0], device=tokens.device) >= self.token_dropout
+        kept = self.token_dropout(tokens)
         ends = torch.cumsum(torch.bincount(bags[kept], minlength=offsets.shape[0] - 1), 0)
         return tokens[kept], bags[kept], torch.cat([ends.new_zeros(1), ends])
 
@@ -260,6 +276,22 @@ def _unit_weights(raw: Tensor, bags: Tensor, rows: int) -> Tensor:
     """Weights (N,) scaled to Euclidean norm 1 in each bag."""
     squares = raw.new_zeros(rows).index_add_(0, bags, raw * raw)  # (B,)
     return raw * squares.clamp_min(torch.finfo(raw.dtype).tiny).rsqrt()[bags]
+
+
+def _packed(bags: _Bags) -> Tensor:
+    """What the gradient of the table needs, (2 + N + B + N + B E,) int32: floats by their bits."""
+    tokens, numbers, weights, output = bags
+    grad = torch.zeros_like(output) if output.grad is None else output.grad
+    sizes = torch.tensor([len(tokens), len(output)], dtype=torch.int32, device=tokens.device)
+    counts = torch.bincount(numbers, minlength=len(output))  # tokens of each text
+    return torch.cat([sizes, tokens.int(), counts.int(), weights.view(torch.int32), grad.view(torch.int32).flatten()])
+
+
+def _unpacked(packed: Tensor, width: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Tokens (N,), tokens of each text (B,), their weights (N,) and the gradients of the texts' bags (B, E)."""
+    N, B = packed[:2].tolist()
+    tokens, counts, weights, gradients = torch.split(packed[2:], [N, B, N, B * width])
+    return tokens, counts, weights.view(torch.float32), gradients.view(torch.float32).view(B, width)
 
 
 def _check(settings: Mapping[str, Any]) -> None:

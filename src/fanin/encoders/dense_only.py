@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 
 class DenseOnly(nn.Module):
@@ -33,6 +33,9 @@ class DenseOnly(nn.Module):
     def dense_parameters(self) -> list[nn.Parameter]:
         """Every parameter that is trained."""
         return [parameter for parameter in self.parameters() if parameter.requires_grad]
+
+    def spread_table_gradient(self, of_all: Callable[[Tensor], list[Tensor]]) -> None:
+        """Nothing to spread."""
 
     def table_gradient_norm(self) -> float:
         """Zero."""

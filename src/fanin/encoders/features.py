@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import layer_norm
 
 from fanin.encoders.bag import BagEncoder
+from fanin.encoders.batch_share import RowDropout
 from fanin.encoders.dense_only import DenseOnly
 from fanin.errors import ConfigError
 
@@ -64,7 +65,7 @@ class FeatureEncoder(DenseOnly):
             torch.manual_seed(seed)
             same = self.out_features == in_features
             self.project: nn.Module = nn.Identity() if same else nn.Linear(in_features, self.out_features)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = RowDropout(dropout)
 
     @property
     def settings(self) -> Mapping[str, Setting]:

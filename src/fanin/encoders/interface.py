@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     import numpy as np
@@ -79,6 +79,9 @@ class Encoder(Protocol):
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """The dense parameters by the learning rate they want: "layers", and "projection" for what is new to them."""
+
+    def spread_table_gradient(self, of_all: Callable[[Tensor], list[Tensor]]) -> None:
+        """Makes the table's pending gradient that of the whole batch, of which several processes have a part each."""
 
     def table_gradient_norm(self) -> float:
         """Euclidean norm of the table's pending gradient, 0.0 if there is none."""

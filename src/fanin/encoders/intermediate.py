@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from fanin.encoders.batch_share import RowDropout
 from fanin.errors import ConfigError
 from fanin.kernels.active_inputs import ActiveInputs
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from fanin.encoders.interface import Encoder, Setting
 
@@ -59,7 +60,7 @@ class IntermediateLayer(nn.Module):
             self.layer = nn.Linear(encoder.learned_features, width)
             nn.init.kaiming_normal_(self.layer.weight, nonlinearity="relu")
             nn.init.zeros_(self.layer.bias)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = RowDropout(dropout)
 
     @property
     def out_features(self) -> int:
@@ -93,6 +94,10 @@ class IntermediateLayer(nn.Module):
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """The encoder's groups, and "intermediate"."""
         return {**self.encoder.parameter_groups(), "intermediate": list(self.layer.parameters())}
+
+    def spread_table_gradient(self, of_all: Callable[[Tensor], list[Tensor]]) -> None:
+        """Of the encoder's table."""
+        self.encoder.spread_table_gradient(of_all)
 
     def table_gradient_norm(self) -> float:
         """Of the encoder's table."""

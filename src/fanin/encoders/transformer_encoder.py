@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor, nn
 
+from fanin.encoders.batch_share import OwnNoise
 from fanin.encoders.dense_only import DenseOnly
 from fanin.encoders.features import FeatureEncoder
 from fanin.encoders.pooling import length_chunks, pad_rows, pool
@@ -93,6 +94,7 @@ class TransformerEncoder(DenseOnly):
             "seed": seed,
         }
         self.frozen = frozen
+        self._noise = OwnNoise()
         self._padding, self._pooling, self._last_layers, self._autocast = padding, pooling, last_layers, autocast
         for part in _frozen_parts(self.transformer, freeze_layers, everything=frozen, embeddings=freeze_embeddings):
             part.requires_grad_(requires_grad=False)
@@ -146,7 +148,8 @@ class TransformerEncoder(DenseOnly):
         """The pooled vectors (B, n * H) float32, in front of layer norm and projection."""
         device = next(self.transformer.parameters()).device
         if torch.is_grad_enabled() and not self.frozen:
-            return self._pooled(tokens.long(), offsets, device)
+            with self._noise.drawn(self.transformer):
+                return self._pooled(tokens.long(), offsets, device)
         with torch.no_grad():
             found = torch.empty(len(offsets) - 1, self.tail.in_features, device=device)
             for rows in length_chunks(offsets, _CPU_CHUNK if device.type == "cpu" else _GPU_CHUNK):
@@ -170,6 +173,8 @@ class TransformerEncoder(DenseOnly):
         return self
 
     def _pooled(self, tokens: Tensor, offsets: Tensor, device: torch.device) -> Tensor:
+        if len(offsets) == 1:  # of a batch with fewer rows than processes; models cannot shape what is empty
+            return torch.empty(0, self.tail.in_features, device=device)
         rows = pad_rows(tokens, offsets, self._padding).to(device)
         several = self._last_layers > 1
         with torch.autocast(device.type, torch.bfloat16, enabled=self._autocast == "bfloat16"):
