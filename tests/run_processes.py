@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ SERVER = """
 import json, os, resource, sys
 import torch
 torch.set_num_threads(1)
+import fanin.processes.torch_transport
 import fanin.training.resume, fanin.cli.score_tables, fanin.report.finished_runs
 from fanin.cli.main import run
 torch.optim.AdamW([torch.zeros(1, requires_grad=True)])  # loads more of torch
@@ -30,6 +32,7 @@ for line in sys.stdin:
     out = os.open(request["output"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(out, 1)
     os.dup2(out, 2)
+    os.environ.update(request["environment"])
     if request["file_limit"]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (request["file_limit"],) * 2)
     code = run(request["arguments"])
@@ -85,11 +88,21 @@ class Server:
         self._process.stdin.flush()
         return self._process.stdout.readline()
 
-    def start(self, *arguments, file_limit=None):
+    def start(self, *arguments, file_limit=None, environment=None):
         self._count += 1
         output = self._folder / f"output-{self._count}"
         request = {"arguments": [str(argument) for argument in arguments], "output": str(output)}
+        request["environment"] = environment or {}
         return Running(self, int(self.ask(**request, file_limit=file_limit)), output)
+
+    def start_together(self, count, *arguments):
+        """The same command in so many processes, as torchrun starts them."""
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(count)}
+        ranks = [{"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(count)]
+        return [self.start(*arguments, environment=common | rank) for rank in ranks]
 
     def close(self):
         self._process.stdin.close()

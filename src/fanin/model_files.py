@@ -35,14 +35,20 @@ if TYPE_CHECKING:
 
     from fanin.classifier.interface import Classifier
     from fanin.encoders.interface import Encoder, TextTokenizer
+    from fanin.processes.spread import SpreadTensors
 
 FORMAT = 1
 DESCRIPTION = "model.json"
 _CLASSIFIER, _COUNTS, _LABELS = "classifier.safetensors", "train_counts.safetensors", "labels.jsonl"
 
 
-def save_model(model: TextModel, folder: Path) -> None:
+def save_model(model: TextModel, folder: Path, weights: SpreadTensors | None = None) -> None:
     """Write a model folder whole, in the place of what stood there.
+
+    Args:
+        model: what is written.
+        folder: where.
+        weights: the classifier's, where several processes hold parts of them and the model's own has no memory.
 
     Raises:
         CheckpointError: something stands there that is neither a model folder nor empty, the disk is full, or the
@@ -51,7 +57,7 @@ def save_model(model: TextModel, folder: Path) -> None:
     try:
         with replacing_folder(folder, DESCRIPTION) as new:
             encoder = _save_encoder(model, new)
-            write_tensors(model.classifier.state_dict(), new / _CLASSIFIER)
+            write_tensors(weights or model.classifier.state_dict(), new / _CLASSIFIER)
             write_tensors({"train_counts": torch.from_numpy(model.train_counts)}, new / _COUNTS)
             model.labels.save(new / _LABELS)
             files = {p.relative_to(new).as_posix(): p.stat().st_size for p in sorted(new.rglob("*")) if p.is_file()}

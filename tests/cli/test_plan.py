@@ -64,6 +64,20 @@ def test_rows_of_a_data_set_are_its_own(drinks, invoke):
     assert "--rows goes with --labels" in invoke("plan", drinks, "--rows", "5").err
 
 
+def test_a_plan_for_one_of_several_processes(drinks, invoke):
+    numbers = ("plan", "--labels", "100000", "--rows", "1000", "--recipe", "plain", "--json")
+    alone, shared = (json.loads(invoke(*numbers, *more).out) for more in ((), ("--processes", "4")))
+    first, second = (
+        {part["name"]: part["bytes"] for part in plan["training"][-2]["parts"]} for plan in (alone, shared)
+    )
+    assert second["classifier weights"] == first["classifier weights"] // 4
+    assert second["embedding table"] == first["embedding table"]
+    assert "sent_in_a_step" not in alone
+    assert sum(part["bytes"] for part in shared["sent_in_a_step"]) > 1e6
+    table = invoke("plan", drinks, "--recipe", "plain", "--processes", "2").out
+    assert "sent in a step, by one of 2" in table
+
+
 def test_training_that_does_not_fit_is_refused_and_leaves_nothing(drinks, tiny, tmp_path, invoke, monkeypatch):
     monkeypatch.setattr("fanin.training.memory_check.available_bytes", lambda: 100 << 20)
     outcome = invoke("train", drinks, "--recipe", "plain", "--out", tmp_path / "run", *tiny, "--quiet")

@@ -8,6 +8,7 @@ import threading
 import pytest
 
 from fanin.training.stop_signals import Stopped, StopSignals
+from process_threads import run_together
 
 BEGIN = """
 import os, signal, sys, time
@@ -97,3 +98,18 @@ def test_outside_the_main_thread_it_does_nothing():
     thread.start()
     thread.join()
     assert errors == []
+
+
+def test_several_processes_stop_together_at_the_end_of_what_they_do():
+    def work(processes):
+        stop, done = StopSignals(), []
+        stop.stop_together(processes)
+        if processes.rank == 1:
+            stop._receive(signal.SIGTERM, None)  # outside of everything: the others could not know
+        with pytest.raises(Stopped) as stopped, stop.deferred():
+            done.append("a step")
+        with stop.deferred():
+            done.append("a save")
+        return stopped.value.exit_code, done
+
+    assert run_together(2, work) == [(143, ["a step", "a save"])] * 2

@@ -14,7 +14,7 @@ from fanin.errors import ConfigError
 
 if TYPE_CHECKING:
     from fanin.training.data_sizes import DataSizes
-    from fanin.training.memory_parts import Stage
+    from fanin.training.memory_parts import Part, Stage
     from fanin.training.memory_plan import MemoryPlan
     from fanin.training.recipe import Recipe
 
@@ -44,6 +44,10 @@ def plan(
     device: Annotated[
         str, typer.Option("--device", metavar="NAME", help="Plan for cpu or cuda; a budget is the GPU's then.")
     ] = "cpu",
+    processes: Annotated[
+        int,
+        typer.Option("--processes", min=1, metavar="N", help="Plan for one of N processes that train together."),
+    ] = 1,
     json: Json = False,
 ) -> None:
     """Say how much memory a training run takes, part by part, before anything is allocated.
@@ -56,16 +60,24 @@ def plan(
     from fanin.training.memory_check import over_budget
     from fanin.training.memory_plan import plan_memory
     from fanin.training.recipe_files import load_recipe
+    from fanin.training.shares import plan_of_a_process
 
     limit = None if budget is None else _bytes(budget)
     chosen = load_recipe(recipe, settings or [])
     gpu = named_device(device).type == "cuda"
     sizes, base = _sizes(data, labels, rows, chosen), base_bytes()
-    found = plan_memory(chosen, sizes, base, gpu=gpu)
+    alone = plan_memory(chosen, sizes, base, gpu=gpu)
+    found = alone if processes == 1 else plan_of_a_process(alone, processes)
+    sent = _sent(chosen, sizes, processes)
     if json:
-        write_json({"recipe": recipe, "labels": sizes.labels, "rows": sizes.rows, **found.as_dict()})
+        described = {"recipe": recipe, "labels": sizes.labels, "rows": sizes.rows, **found.as_dict()}
+        write_json(described | ({"sent_in_a_step": [part._asdict() for part in sent]} if sent else {}))
     else:
         _write_tables(found)
+        if sent:
+            total = sum(part.bytes for part in sent)
+            rows_sent = [(part.name, mebibytes(part.bytes)) for part in sent]
+            write_table([f"sent in a step, by one of {processes}", "bytes"], rows_sent, [("in all", mebibytes(total))])
     if limit is not None and found.limited > limit:
         raise over_budget(chosen, sizes, base, found.limited, limit, "the budget", gpu=gpu)
 
@@ -82,6 +94,18 @@ def _sizes(data: Path | None, labels: int | None, rows: int | None, recipe: Reci
         return assumed_sizes(labels, rows, recipe)
     assert data is not None
     return sampled_sizes(open_dataset(data), recipe)
+
+
+def _sent(recipe: Recipe, sizes: DataSizes, processes: int) -> list[Part]:
+    """What one of several processes sends in a step; nothing where there is one."""
+    from fanin.training.memory_encoder import lay_out_encoder
+    from fanin.training.shares import sent_in_a_step
+
+    if processes == 1:
+        return []
+    encoder, tokens = lay_out_encoder(recipe, sizes), sizes.values_per_text or sizes.tokens_per_text
+    lexical = tokens if encoder.out_features > encoder.learned_features else 0.0
+    return sent_in_a_step(encoder, recipe.training.batch_size, processes, tokens=tokens, lexical=lexical)
 
 
 def _bytes(amount: str) -> int:

@@ -10,6 +10,6 @@ if TYPE_CHECKING:
     from fanin.training.progress import ProgressDisplay
 
 
-def make_display(*, quiet: bool) -> ProgressDisplay:
-    """A display on standard error, or none."""
-    return Silent() if quiet else Bar()
+def make_display(*, quiet: bool, first: bool = True) -> ProgressDisplay:
+    """A display on standard error, or none; of several processes the first one has it."""
+    return Silent() if quiet or not first else Bar()

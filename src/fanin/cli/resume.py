@@ -40,26 +40,41 @@ def resume(
 ) -> None:
     """Go on with a training that was stopped or killed, from its newest checkpoint, to the same result."""
     from fanin.cli.progress import make_display
+    from fanin.processes.launch import joined_processes
     from fanin.report.finished_runs import read_metrics
     from fanin.training.device import resolve_device
+    from fanin.training.followed_run import opened_by_first
     from fanin.training.resume import resume_run
     from fanin.training.run_folder import RunFolder
     from fanin.training.stop_signals import Stopped, StopSignals
 
     place = None if device is None else resolve_device(device)
-    display = make_display(quiet=quiet)
-    with RunFolder.open(run) as folder, StopSignals() as stop:
-        if folder.finished:
-            note(f"{run}: the run is finished; nothing is left to do")
-            metrics = read_metrics(run)
-        else:
-            try:
-                result = resume_run(folder, display, data=data, settings=settings or [], stop=stop, device=place)
-                metrics = result.metrics
-            except Stopped as error:
-                display.close()
-                note(how_to_go_on(folder))
-                raise typer.Exit(error.exit_code) from None
-            finally:
-                display.close()
-    write_result(run, metrics, json=json)
+    with joined_processes() as processes, StopSignals() as stop:
+        display = make_display(quiet=quiet, first=processes.first)
+        with opened_by_first(processes, lambda: RunFolder.open(run)) as folder:
+            if folder.finished:
+                if not processes.first:
+                    return
+                note(f"{run}: the run is finished; nothing is left to do")
+                metrics = read_metrics(run)
+            else:
+                try:
+                    result = resume_run(
+                        folder,
+                        display,
+                        data=data,
+                        settings=settings or [],
+                        stop=stop,
+                        device=place,
+                        processes=processes,
+                    )
+                    metrics = result.metrics
+                except Stopped as error:
+                    display.close()
+                    if processes.first:
+                        note(how_to_go_on(folder))
+                    raise typer.Exit(error.exit_code) from None
+                finally:
+                    display.close()
+    if processes.first:
+        write_result(run, metrics, json=json)

@@ -32,36 +32,48 @@ def train(
 ) -> None:
     """Train a model by a recipe, score it, and write a run folder.
 
-    On Ctrl-C or SIGTERM the training saves where it stands, and "fanin resume RUN" goes on from there.
+    On Ctrl-C or SIGTERM the training saves where it stands, and "fanin resume RUN" goes on from there. Started by
+    torchrun, several processes share the labels and the texts of a batch.
     """
     from fanin.cli.progress import make_display
     from fanin.data.formats import open_dataset
-    from fanin.training.device import resolve_device
+    from fanin.processes.launch import joined_processes
+    from fanin.training.device import check_device_of, resolve_device
+    from fanin.training.followed_run import opened_by_first
     from fanin.training.memory_check import check_memory
     from fanin.training.preparation import prepare
     from fanin.training.recipe_files import load_recipe
     from fanin.training.run_folder import RunFolder
     from fanin.training.stop_signals import Stopped, StopSignals
+    from fanin.training.together import prepare_together
     from fanin.training.trainer import Trainer
 
     chosen, place = load_recipe(recipe, settings or []), resolve_device(device)
     dataset = open_dataset(data)
-    check_memory(chosen, dataset, place)
-    display = make_display(quiet=quiet)
-    folder = RunFolder.create(out, chosen, data, score_test=not no_test, device=device)
-    with folder as run, StopSignals() as stop:
-        begun = False
-        try:
-            prepared = prepare(dataset, chosen, None, display, place)
-            trainer = Trainer(chosen, prepared, run, display, stop=stop, device=place)
-            begun = True
-            metrics = trainer.train().metrics
-        except BaseException as error:
-            display.close()
-            if not begun:
-                run.discard()  # so that the name can be used again
-            if isinstance(error, Stopped):
-                note(how_to_go_on(run) if begun else "stopped before training began: nothing was written")
-                raise typer.Exit(error.exit_code) from None
-            raise
-    write_result(out, {"recipe": recipe, **metrics}, json=json)
+    with joined_processes() as processes, StopSignals() as stop:
+        check_device_of(processes, place)
+        if processes.size == 1:
+            check_memory(chosen, dataset, place)
+        display = make_display(quiet=quiet, first=processes.first)
+
+        def create() -> RunFolder:
+            return RunFolder.create(out, chosen, data, score_test=not no_test, device=device)
+
+        with opened_by_first(processes, create) as run:
+            begun = False
+            try:
+                prepared = prepare_together(processes, lambda: prepare(dataset, chosen, None, display, place))
+                trainer = Trainer(chosen, prepared, run, display, stop=stop, device=place, processes=processes)
+                begun = True
+                metrics = trainer.train().metrics
+            except BaseException as error:
+                display.close()
+                if not begun:
+                    run.discard()  # so that the name can be used again
+                if isinstance(error, Stopped):
+                    if processes.first:
+                        note(how_to_go_on(run) if begun else "stopped before training began: nothing was written")
+                    raise typer.Exit(error.exit_code) from None
+                raise
+    if processes.first:
+        write_result(out, {"recipe": recipe, **metrics}, json=json)

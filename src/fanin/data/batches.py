@@ -10,7 +10,7 @@ import numpy as np
 from fanin.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from numpy.typing import NDArray
 
@@ -48,7 +48,7 @@ class Batch(NamedTuple):
     """B rows; all arrays contiguous and writable, as ``torch.from_numpy`` wants them, and int64 where they count."""
 
     rows: NDArray[np.int64]  # (B,) row numbers in the split
-    inputs: Inputs  # the arguments of an encoder; of texts their tokens and offsets
+    inputs: Inputs  # the arguments of an encoder, perhaps for a part of the rows; of texts their tokens and offsets
     indptr: NDArray[np.int64]  # (B + 1,) row i owns indices[indptr[i]:indptr[i + 1]]
     indices: NDArray[np.int64]  # (P,) relevant labels
 
@@ -71,6 +71,7 @@ class Batches:
         rows: (n,) row numbers to go through instead of all.
         length_window: how many shuffled batches are sorted by the lengths of their rows before they are cut (and
             shuffled again), so that a batch holds rows of about one length and needs little padding; 1 sorts nothing.
+        own_rows: which of so many rows of a batch an encoder here is to read; by default all. Labels are all rows'.
 
     Raises:
         ConfigError: ``batch_size`` is below 1.
@@ -85,6 +86,7 @@ class Batches:
         shuffle: bool = True,
         rows: NDArray[np.int64] | None = None,
         length_window: int = 1,
+        own_rows: Callable[[int], slice] = slice,
     ) -> None:
         if batch_size < 1:
             raise ConfigError(f"batch_size = {batch_size} must be at least 1")
@@ -93,6 +95,7 @@ class Batches:
         self._seed = seed
         self._shuffle = shuffle
         self._length_window = length_window
+        self._own_rows = own_rows
         self._rows = np.arange(len(split), dtype=np.int64) if rows is None else np.asarray(rows, dtype=np.int64)
 
     def __len__(self) -> int:
@@ -124,7 +127,7 @@ class Batches:
     def _gather(self, rows: NDArray[np.int64]) -> Batch:
         split = self._split
         labels, label_indptr = gather_rows(split.labels, split.labels_indptr, rows)
-        return Batch(rows.copy(), split.inputs(rows), label_indptr, labels)
+        return Batch(rows.copy(), split.inputs(rows[self._own_rows(len(rows))]), label_indptr, labels)
 
     def _by_length(self, rows: NDArray[np.int64], generator: np.random.Generator) -> NDArray[np.int64]:
         """Shuffled rows in an order that cuts into batches of rows of about one length."""

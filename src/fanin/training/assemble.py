@@ -14,6 +14,7 @@ from fanin.encoders.storage import in_bfloat16
 from fanin.encoders.transformer_encoder import TransformerEncoder
 from fanin.errors import ConfigError
 from fanin.kernels.drawing import mix_seed
+from fanin.processes.group import ALONE
 from fanin.training.encoder_update import EncoderUpdate
 from fanin.training.enough_memory import enough_memory
 from fanin.training.recipe import BagSection, FeaturesSection, TransformerSection
@@ -21,6 +22,7 @@ from fanin.training.recipe import BagSection, FeaturesSection, TransformerSectio
 if TYPE_CHECKING:
     from fanin.encoders.interface import Encoder
     from fanin.encoders.transformer import Pretrained
+    from fanin.processes.group import Processes
     from fanin.training.optimizer_recipe import ScheduleSection
     from fanin.training.preparation import PreparedData
     from fanin.training.recipe import AnyEncoderSection
@@ -134,7 +136,11 @@ def build_bag(section: BagSection, vocabulary_size: int, seed: int) -> BagEncode
 
 
 def build_encoder_update(
-    section: AnyEncoderSection, encoder: Encoder, total_steps: int, intermediate: IntermediateSection | None = None
+    section: AnyEncoderSection,
+    encoder: Encoder,
+    total_steps: int,
+    intermediate: IntermediateSection | None = None,
+    processes: Processes = ALONE,
 ) -> EncoderUpdate:
     """How the recipe trains its encoder, and the intermediate layer behind it."""
     schedules = _schedules(section)
@@ -147,6 +153,7 @@ def build_encoder_update(
         clip_norm=section.clip_norm,
         total_steps=total_steps,
         master=section.master,
+        processes=processes,
     )
 
 

@@ -9,12 +9,14 @@ import torch
 from fanin.encoders.intermediate import base_encoder
 from fanin.errors import ConfigError
 from fanin.labels.prior import log_odds
+from fanin.processes.group import ALONE
 from fanin.training.auxiliary import AuxiliaryObjective, cluster_points
 from fanin.training.enough_memory import enough_memory
 from fanin.training.label_order import related_clusters
 
 if TYPE_CHECKING:
     from fanin.encoders.interface import Encoder
+    from fanin.processes.group import Processes
     from fanin.training.preparation import PreparedData
     from fanin.training.progress import ProgressDisplay
     from fanin.training.remedies_recipe import AuxiliarySection
@@ -28,6 +30,7 @@ def build_auxiliary(
     seed: int,
     display: ProgressDisplay,
     cluster_of_label: torch.Tensor | None = None,
+    processes: Processes = ALONE,
 ) -> AuxiliaryObjective | None:
     """The recipe's auxiliary objective, None where it has none.
 
@@ -39,6 +42,7 @@ def build_auxiliary(
         seed: of the clusters.
         display: told of the clustering.
         cluster_of_label: (L,) int64, the clusters if they are known already.
+        processes: that share them.
 
     Raises:
         ConfigError: more clusters are asked for than there are labels.
@@ -52,7 +56,10 @@ def build_auxiliary(
         raise ConfigError(f"auxiliary.clusters is {count}; the data set has only {L} labels: lower it")
     if cluster_of_label is None:
         display.say("clustering labels for the auxiliary objective")
-        cluster_of_label = torch.from_numpy(related_clusters(data, base_encoder(encoder), count, seed))
+        cluster_of_label = processes.found_by_first(
+            lambda: torch.from_numpy(related_clusters(data, base_encoder(encoder), count, seed))
+        )
+        assert cluster_of_label is not None
     points = cluster_points(data.store.split("train"), data.train_rows, cluster_of_label.numpy(), count)
     with enough_memory(f"an auxiliary objective of {count:,} clusters", "auxiliary.clusters"):
         return AuxiliaryObjective(
@@ -62,4 +69,5 @@ def build_auxiliary(
             scale=section.scale,
             cutoff=max(1, round(section.cutoff_share * total_steps)),
             decay=section.decay,
+            processes=processes,
         )

@@ -13,11 +13,13 @@ from fanin.classifier.dense import DenseLinear
 from fanin.classifier.dense_autograd import AutogradDenseLinear
 from fanin.classifier.head_tail import HeadTailLinear
 from fanin.classifier.masked import MaskedLinear
+from fanin.classifier.sharded import ShardedClassifier
 from fanin.classifier.sparse import SparseLinear
 from fanin.errors import ConfigError
 from fanin.kernels.spec import Loss
 from fanin.labels.frequency import band_sizes, frequency_bands
 from fanin.labels.prior import log_odds
+from fanin.processes.group import ALONE
 from fanin.training.classifier_recipe import (
     AutogradDenseSection,
     BottleneckSection,
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
 
     from fanin.classifier.interface import Classifier
     from fanin.encoders.interface import Encoder
+    from fanin.processes.group import Processes
     from fanin.training.classifier_recipe import AnyClassifierSection
     from fanin.training.preparation import PreparedData
     from fanin.training.progress import ProgressDisplay
@@ -128,6 +131,7 @@ def build_classifier(
     train_points: int,
     seed: int,
     order: Tensor | None = None,
+    processes: Processes = ALONE,
 ) -> Classifier:
     """The recipe's output layer.
 
@@ -138,15 +142,19 @@ def build_classifier(
         train_points: N.
         seed: of weights and index sets.
         order: what :func:`build_label_order` gave.
+        processes: that share it.
 
     Raises:
         MemoryPlanError: there is too little memory for it.
-        ConfigError: the kind cannot serve so many labels.
+        ConfigError: the kind cannot serve so many labels, or so many processes.
     """
     L = len(train_counts)
-    classifier = lay_out_classifier(section, encoder, L, seed, ordered=order is not None)
+    if processes.size == 1:
+        classifier = lay_out_classifier(section, encoder, L, seed, ordered=order is not None)
+    else:
+        classifier = _lay_out_shard(section, encoder, L, seed, processes, ordered=order is not None)
     if order is not None:
-        assert isinstance(classifier, SparseLinear | BandedLinear | HeadTailLinear)
+        assert isinstance(classifier, SparseLinear | BandedLinear | HeadTailLinear | ShardedClassifier)
         assert classifier.order is not None
         classifier.order.assign(order)
     if section.prior_bias:
@@ -155,7 +163,13 @@ def build_classifier(
 
 
 def lay_out_classifier(
-    section: AnyClassifierSection, encoder: Encoder, L: int, seed: int, *, ordered: bool
+    section: AnyClassifierSection,
+    encoder: Encoder,
+    L: int,
+    seed: int,
+    *,
+    ordered: bool,
+    device: str | None = None,
 ) -> Classifier:
     """The recipe's output layer as it is before it is told the order and the frequencies of its labels.
 
@@ -165,32 +179,49 @@ def lay_out_classifier(
         L: number of labels.
         seed: of weights and index sets.
         ordered: whether it keeps an order of its labels.
+        device: "meta" for one that takes no memory; baselines have no such.
 
     Raises:
         MemoryPlanError: there is too little memory for it.
         ConfigError: the kind cannot serve so many labels.
     """
     with enough_memory(f"a classifier of {L:,} labels", _smaller(section)):
-        return _lay_out(section, encoder, L, seed, ordered=ordered)
+        return _lay_out(section, encoder, L, seed, ordered=ordered, device=device)
 
 
-def _lay_out(section: AnyClassifierSection, encoder: Encoder, L: int, seed: int, *, ordered: bool) -> Classifier:
+def _lay_out_shard(
+    section: AnyClassifierSection, encoder: Encoder, L: int, seed: int, processes: Processes, *, ordered: bool
+) -> ShardedClassifier:
+    """One process's labels of the recipe's output layer."""
+    if not isinstance(section, FixedFanInSection | DenseSection):
+        raise ConfigError(
+            f"classifier.kind {section.kind} is a baseline for one process; several can share the kinds "
+            "sparse, head_tail and dense"
+        )
+    whole = lay_out_classifier(section, encoder, L, seed, ordered=ordered, device="meta")
+    with enough_memory(f"the labels of one of {processes.size} processes, of {L:,}", _smaller(section)):
+        return ShardedClassifier(whole, processes, f", or change {_smaller(section)}, group_size or cluster_size")
+
+
+def _lay_out(
+    section: AnyClassifierSection, encoder: Encoder, L: int, seed: int, *, ordered: bool, device: str | None
+) -> Classifier:
     D, scale = encoder.out_features, section.initial_scale
     match section:
         case FixedFanInSection():
-            return _lay_out_fixed_fan_in(section, encoder, L, seed, ordered=ordered)
+            return _lay_out_fixed_fan_in(section, encoder, L, seed, ordered=ordered, device=device)
         case BottleneckSection():
             return BottleneckLinear(D, L, section.width, seed=seed, initial_scale=scale)
         case MaskedSection():
             return MaskedLinear(D, L, section.fan_in, seed=seed, initial_scale=scale)
         case DenseSection():
-            return DenseLinear(D, L, seed=seed, initial_scale=scale, dtype=_DTYPES[section.weights])
+            return DenseLinear(D, L, seed=seed, initial_scale=scale, dtype=_DTYPES[section.weights], device=device)
         case AutogradDenseSection():
             return AutogradDenseLinear(D, L, seed=seed, initial_scale=scale)
 
 
 def _lay_out_fixed_fan_in(
-    section: FixedFanInSection, encoder: Encoder, L: int, seed: int, *, ordered: bool
+    section: FixedFanInSection, encoder: Encoder, L: int, seed: int, *, ordered: bool, device: str | None
 ) -> Classifier:
     D, learned = encoder.out_features, encoder.learned_features
     shared: dict[str, Any] = {
@@ -201,6 +232,7 @@ def _lay_out_fixed_fan_in(
         "seed": seed,
         "initial_scale": section.initial_scale,
         "dtype": _DTYPES[section.weights],
+        "device": device,
     }
     bands = fan_in_bands(section, L, learned)
     if isinstance(section, HeadTailSection):

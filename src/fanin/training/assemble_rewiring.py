@@ -12,6 +12,8 @@ from fanin.classifier.masked_rewiring import MaskRewiring
 from fanin.classifier.pruning import Pruning
 from fanin.classifier.rewiring import Rewiring
 from fanin.classifier.rewiring_schedule import RewiringSchedule
+from fanin.errors import ConfigError
+from fanin.processes.group import ALONE
 from fanin.training.classifier_recipe import FixedFanInSection, MaskedSection
 from fanin.training.rewiring_recipe import RewiringScheduleSection, RewiringSection
 
@@ -23,11 +25,17 @@ if TYPE_CHECKING:
     from fanin.classifier.rewiring_modes import GrowthMode
     from fanin.classifier.sparse import SparseLinear
     from fanin.kernels.spec import Loss
+    from fanin.processes.group import Processes
     from fanin.training.classifier_recipe import AnyClassifierSection
 
 
 def build_rewiring(
-    section: AnyClassifierSection, classifier: Classifier, total_steps: int, seed: int, inputs: int
+    section: AnyClassifierSection,
+    classifier: Classifier,
+    total_steps: int,
+    seed: int,
+    inputs: int,
+    processes: Processes = ALONE,
 ) -> Rewiring | MaskRewiring | None:
     """The recipe's rewiring of a classifier, None where it has none.
 
@@ -37,13 +45,22 @@ def build_rewiring(
         total_steps: of the run.
         seed: of the run.
         inputs: regrown connections read one of the first so many inputs.
+        processes: that share the classifier.
+
+    Raises:
+        ConfigError: the weakest of a layer are asked for, which several processes have parts of.
     """
     match section:
         case FixedFanInSection(rewiring=RewiringSection() as rewiring):
+            if processes.size > 1 and rewiring.scope == "layer":
+                raise ConfigError(
+                    "classifier.rewiring.scope is layer, which looks for the weakest weights of all labels at once; "
+                    "processes that share the labels cannot: set it to set"
+                )
             parts = classifier.sparse_parts()
             pruning = Pruning(rewiring.scope, rewiring.group_score)
             growth = _growth(rewiring, [part.layer for part in parts], section.loss, inputs)
-            return Rewiring(parts, _schedule(rewiring, total_steps), seed, pruning, growth)
+            return Rewiring(parts, _schedule(rewiring, total_steps), seed, pruning, growth, processes.add)
         case MaskedSection(rewiring=RewiringScheduleSection() as rewiring):
             assert isinstance(classifier, MaskedLinear)
             return MaskRewiring(classifier, _schedule(rewiring, total_steps), seed, inputs)

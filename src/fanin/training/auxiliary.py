@@ -8,15 +8,19 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from fanin.classifier.dense import DenseLinear
+from fanin.classifier.sharded import ShardedClassifier
 from fanin.data.batches import gather_rows
 from fanin.kernels.spec import Loss, Positives
+from fanin.processes.group import ALONE
 
 if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
+    from fanin.classifier.interface import Classifier
     from fanin.data.batches import Split
     from fanin.kernels.spec import Update
+    from fanin.processes.group import Processes
 
 _COUNT_ROWS = 65_536
 
@@ -37,6 +41,7 @@ class AuxiliaryObjective:
         scale: s at the first step.
         cutoff: the last step at which s is above zero.
         decay: "cosine" lets s fall along half a cosine, to zero at the step behind the cut-off; "none" keeps it.
+        processes: that share the clusters.
 
     Attributes:
         classifier: x to scores of K clusters; its weights start at zero.
@@ -58,8 +63,14 @@ class AuxiliaryObjective:
         scale: float,
         cutoff: int,
         decay: Literal["cosine", "none"] = "cosine",
+        processes: Processes = ALONE,
     ) -> None:
-        self.classifier = DenseLinear(in_features, len(bias), initial_scale=0.0)
+        self.classifier: Classifier
+        if processes.size == 1:
+            self.classifier = DenseLinear(in_features, len(bias), initial_scale=0.0)
+        else:
+            whole = DenseLinear(in_features, len(bias), initial_scale=0.0, device="meta")
+            self.classifier = ShardedClassifier(whole, processes, ", or ask for more auxiliary.clusters")
         self.classifier.set_bias(bias)
         self.cluster_of_label = cluster_of_label
         self._scale, self._cutoff, self._decay = scale, cutoff, decay

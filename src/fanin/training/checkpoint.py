@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 
 from fanin.errors import CheckpointError
 from fanin.folders import link_out_of, replacing_folder
+from fanin.processes.spread import SpreadTensors
 from fanin.tensor_files import read_tensors, write_tensors
 from fanin.training.position import Position
 from fanin.version import __version__
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from torch import Tensor
+
+    Part: TypeAlias = Mapping[str, Tensor] | SpreadTensors
+    """The tensors of one part of the state, by name."""
 
 FORMAT = 1
 DESCRIPTION = "checkpoint.json"
@@ -92,7 +96,7 @@ def package_versions() -> dict[str, str]:
     return {"fanin": __version__, "torch": torch.__version__}
 
 
-def write_checkpoint(folder: Path, facts: RunFacts, parts: Mapping[str, Mapping[str, Tensor]]) -> None:
+def write_checkpoint(folder: Path, facts: RunFacts, parts: Mapping[str, Part]) -> None:
     """Write a checkpoint folder whole, in the place of what stood there.
 
     Args:
@@ -116,6 +120,13 @@ def write_checkpoint(folder: Path, facts: RunFacts, parts: Mapping[str, Mapping[
             (new / DESCRIPTION).write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{folder}: the checkpoint could not be written ({error})") from error
+
+
+def send_parts(parts: Mapping[str, Part]) -> None:
+    """Give the first process, which writes a checkpoint, what this one holds of it."""
+    for tensors in parts.values():
+        if isinstance(tensors, SpreadTensors):
+            tensors.send()
 
 
 def read_checkpoint(folder: Path) -> Checkpoint:

@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING
 
 from fanin.errors import CheckpointError
 from fanin.folders import remove_folder
-from fanin.training.checkpoint import DamagedCheckpointError, read_checkpoint, write_checkpoint
+from fanin.processes.group import ALONE
+from fanin.training.checkpoint import DamagedCheckpointError, read_checkpoint, send_parts, write_checkpoint
+from fanin.training.checkpoint_handover import told_checkpoint
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from torch import Tensor
-
-    from fanin.training.checkpoint import Checkpoint, RunFacts
+    from fanin.processes.group import Processes
+    from fanin.training.checkpoint import Checkpoint, Part, RunFacts
     from fanin.training.checkpoint_recipe import CheckpointSection
 
 _NAME = re.compile(r"step-(\d{8,18})")
@@ -30,24 +31,31 @@ class CheckpointSeries:
     Args:
         folder: that holds them; made with the first.
         section: when they are saved and how many are kept.
+        processes: that save and read them together; the first one alone reads and writes the folder.
     """
 
-    def __init__(self, folder: Path, section: CheckpointSection) -> None:
-        self._folder, self._section = folder, section
+    def __init__(self, folder: Path, section: CheckpointSection, processes: Processes = ALONE) -> None:
+        self._folder, self._section, self._processes = folder, section, processes
         self._saved = time.monotonic()
 
     def due(self, step: int) -> bool:
         """Whether to save after a step: its number says so, or the time since the last save, or since the start."""
         steps, minutes = self._section.steps, self._section.minutes
         by_steps = steps is not None and step % steps == 0
-        return by_steps or (minutes is not None and time.monotonic() - self._saved >= 60 * minutes)
+        by_time = minutes is not None and time.monotonic() - self._saved >= 60 * minutes
+        [due] = self._processes.largest(by_steps or by_time)  # their clocks differ
+        return bool(due)
 
-    def save(self, facts: RunFacts, parts: Mapping[str, Mapping[str, Tensor]]) -> int:
+    def save(self, facts: RunFacts, parts: Mapping[str, Part]) -> int:
         """Write the checkpoint of a step, the newest, then remove all but the last ones; gives its bytes.
 
         Raises:
             CheckpointError: it cannot be written; all older ones are kept.
         """
+        self._saved = time.monotonic()
+        if not self._processes.first:
+            send_parts(parts)
+            return 0
         newest = newest_step(self._folder)
         step = facts.position.step
         target = self._folder / f"step-{step:08d}"
@@ -74,6 +82,10 @@ class CheckpointSeries:
         Raises:
             CheckpointError: there are some, but none of them is whole; or one is of another version or cannot be read.
         """
+        found = self._newest(say) if self._processes.first else None
+        return told_checkpoint(found, self._processes)
+
+    def _newest(self, say: Callable[[str], None]) -> Checkpoint | None:
         damaged: list[tuple[Path, str]] = []
         for folder in _newest_first(self._folder):
             try:
@@ -96,7 +108,7 @@ class CheckpointSeries:
 
     def remove(self) -> None:
         """Remove all of them: a finished run needs none."""
-        if self._folder.is_dir():
+        if self._processes.first and self._folder.is_dir():
             remove_folder(self._folder)
 
 

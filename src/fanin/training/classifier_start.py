@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from fanin.classifier.dense import DenseLinear
+from fanin.classifier.sharded import ShardedClassifier
 from fanin.data.store import TokenizedSplit
 from fanin.encoders.bag import BagEncoder
 from fanin.encoders.intermediate import base_encoder
@@ -16,6 +17,8 @@ from fanin.training.token_start import start_from_tokens
 from fanin.training.warm_start import start_from_centroids
 
 if TYPE_CHECKING:
+    from fanin.classifier.interface import Classifier
+    from fanin.classifier.sparse import SparseLinear
     from fanin.training.parts import TrainingParts
     from fanin.training.preparation import PreparedData
     from fanin.training.progress import ProgressDisplay
@@ -34,17 +37,23 @@ def start_classifier(recipe: Recipe, data: PreparedData, parts: TrainingParts, d
     section, classifier = recipe.classifier, parts.classifier
     if not isinstance(section, FixedFanInSection | DenseStartSection) or section.start == "random":
         return False
-    layers = classifier.sparse_parts()
     train, rows, gain = data.store.split("train"), data.train_rows, section.start_gain
-    if isinstance(classifier, DenseLinear):
-        start_from_centroids(
-            [(classifier, torch.arange(classifier.out_features))], parts.encoder, train, rows, gain, display
-        )
-    elif section.start == "centroids":
-        start_from_centroids(layers, parts.encoder, train, rows, gain, display)
+    if section.start == "centroids":
+        start_from_centroids(_layers(classifier), parts.encoder, train, rows, gain, display)
     else:
         encoder = base_encoder(parts.encoder)
         assert isinstance(encoder, BagEncoder)
         assert isinstance(train, TokenizedSplit)
-        start_from_tokens(layers, encoder, train, rows, gain, mix_seed(recipe.training.seed, 5), display)
+        seed = mix_seed(recipe.training.seed, 5)
+        start_from_tokens(classifier.sparse_parts(), encoder, train, rows, gain, seed, display)
     return True
+
+
+def _layers(classifier: Classifier) -> list[tuple[SparseLinear | DenseLinear, torch.Tensor]]:
+    """The layers that start from centroids, or what one process has of them, with the ids of their labels."""
+    sparse = classifier.sparse_parts()
+    if sparse:
+        return [(part.layer, part.own_labels) for part in sparse]
+    layer = classifier.bands[0] if isinstance(classifier, ShardedClassifier) else classifier
+    assert isinstance(layer, DenseLinear)
+    return [(layer, layer.shard.first + torch.arange(layer.out_features))]

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 
 from fanin.errors import BackendError, ConfigError
+
+if TYPE_CHECKING:
+    from fanin.processes.group import Processes
 
 
 def named_device(name: str) -> torch.device:
@@ -50,3 +55,16 @@ def resolve_device(name: str) -> torch.device:
             "machine with a GPU a build of torch for CUDA ('fanin doctor' shows what is found)"
         )
     return device
+
+
+def check_device_of(processes: Processes, device: torch.device) -> None:
+    """Refuse a device that several processes cannot train on.
+
+    Raises:
+        ConfigError: it is a GPU, and there are several processes.
+    """
+    if processes.size > 1 and device.type != "cpu":
+        raise ConfigError(
+            f"device {device}: several processes train together on CPUs only; use --device cpu, or train on the GPU in "
+            "one process, without torchrun"
+        )

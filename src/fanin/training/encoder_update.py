@@ -9,6 +9,7 @@ import torch
 
 from fanin.errors import CheckpointError
 from fanin.kernels.active_inputs import ActiveInputs
+from fanin.processes.group import ALONE
 from fanin.training.bfloat16_adamw import BFloat16AdamW
 from fanin.training.non_finite import NonFiniteError
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from fanin.encoders.interface import Encoder
+    from fanin.processes.group import Processes
     from fanin.training.bfloat16_adamw import Master
     from fanin.training.optimizer_recipe import ScheduleSection
 
@@ -33,6 +35,7 @@ class EncoderUpdate:
         clip_norm: largest Euclidean norm of the whole gradient, table included.
         total_steps: of the run.
         master: what is kept of each parameter where they are in bfloat16; None where they are in float32.
+        processes: that each encode some rows of a batch; the gradients of all are added up.
     """
 
     def __init__(
@@ -44,8 +47,9 @@ class EncoderUpdate:
         clip_norm: float,
         total_steps: int,
         master: Master | None = None,
+        processes: Processes = ALONE,
     ) -> None:
-        self._encoder, self._schedules = encoder, schedules
+        self._encoder, self._schedules, self._processes = encoder, schedules, processes
         self._clip_norm, self._total_steps = clip_norm, total_steps
         groups = []
         for name, parameters in encoder.parameter_groups().items():
@@ -72,9 +76,12 @@ class EncoderUpdate:
         values = x.values if isinstance(x, ActiveInputs) else x
         if values.requires_grad:
             torch.autograd.backward(values, dx)
+        if not len(values):  # a batch of fewer rows than processes: the others have gradients
+            for parameter in self._encoder.dense_parameters():
+                parameter.grad = torch.zeros_like(parameter)
 
     def step(self, step: int) -> None:
-        """Clip the whole gradient, then update the dense parameters and the table.
+        """Add up the gradients of all processes, clip the whole, then update the dense parameters and the table.
 
         Args:
             step: number of the step, from 1.
@@ -83,6 +90,9 @@ class EncoderUpdate:
             NonFiniteError: the gradient is not finite; nothing was updated.
         """
         gradients = [p.grad for p in self._encoder.dense_parameters() if p.grad is not None]
+        self._processes.add_all(gradients)
+        if self._processes.size > 1:
+            self._encoder.spread_table_gradient(self._processes.of_all)
         norm = math.hypot(
             float(torch.nn.utils.get_total_norm(gradients)) if gradients else 0.0, self._encoder.table_gradient_norm()
         )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from fanin.encoders.intermediate import base_encoder
 from fanin.kernels.drawing import mix_seed
 from fanin.model import TextModel
+from fanin.processes.group import ALONE
 from fanin.training.assemble import build_encoder, build_encoder_update
 from fanin.training.assemble_auxiliary import build_auxiliary
 from fanin.training.assemble_classifier import build_classifier, build_label_order
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from fanin.classifier.masked_rewiring import MaskRewiring
     from fanin.classifier.rewiring import Rewiring
     from fanin.encoders.interface import Encoder
+    from fanin.processes.group import Processes
     from fanin.training.encoder_update import EncoderUpdate
     from fanin.training.preparation import PreparedData
     from fanin.training.progress import ProgressDisplay
@@ -55,6 +57,7 @@ class TrainingParts:
         rewiring: of the classifier, if it has one.
         order: the classifier's order of the labels; see :class:`LabelStructure`.
         clustering_seconds: what it took to find the label structure.
+        processes: that train it together: each its labels, the encoder all of them.
     """
 
     model: TextModel
@@ -64,6 +67,7 @@ class TrainingParts:
     rewiring: Rewiring | MaskRewiring | None
     order: Tensor | None
     clustering_seconds: float
+    processes: Processes = ALONE
 
     @property
     def encoder(self) -> Encoder:
@@ -94,6 +98,7 @@ def build_parts(
     total_steps: int,
     display: ProgressDisplay,
     labels: LabelStructure | None = None,
+    processes: Processes = ALONE,
 ) -> TrainingParts:
     """The parts as they are before the first step.
 
@@ -103,6 +108,7 @@ def build_parts(
         total_steps: of the run.
         display: told of the clustering.
         labels: the label structure if it is known already, as in a run that goes on; then nothing is clustered.
+        processes: that train it together.
 
     Raises:
         MemoryPlanError: there is too little memory for a part.
@@ -113,21 +119,25 @@ def build_parts(
     started = time.monotonic()
     order_seed, auxiliary_section, clusters = mix_seed(seed, 4), recipe.auxiliary, None
     if labels is None:
-        order = build_label_order(recipe.classifier, data, base_encoder(encoder), order_seed, display)
+        # By one process alone: what others would find may differ where they add up in another order.
+        order = processes.found_by_first(
+            lambda: build_label_order(recipe.classifier, data, base_encoder(encoder), order_seed, display)
+        )
     else:
         order, clusters = labels
         auxiliary_section = None if clusters is None else auxiliary_section
-    auxiliary = build_auxiliary(auxiliary_section, data, encoder, total_steps, order_seed, display, clusters)
+    auxiliary = build_auxiliary(auxiliary_section, data, encoder, total_steps, order_seed, display, clusters, processes)
     clustering_seconds = time.monotonic() - started
-    classifier = build_classifier(recipe.classifier, encoder, counts, points, mix_seed(seed, 2), order)
+    classifier = build_classifier(recipe.classifier, encoder, counts, points, mix_seed(seed, 2), order, processes)
     own_text = build_own_text_margins(recipe.classifier, data, base_encoder(encoder))
     vocabulary, loss = data.store.vocabulary, recipe.classifier.loss
     return TrainingParts(
         TextModel(data.tokenizer, encoder, classifier, vocabulary, counts, points, loss),
-        build_encoder_update(recipe.encoder, encoder, total_steps, recipe.intermediate),
+        build_encoder_update(recipe.encoder, encoder, total_steps, recipe.intermediate, processes),
         Objectives(classifier, recipe.classifier, total_steps, auxiliary, recipe.auxiliary),
         TailLoss(recipe.classifier, recipe.evaluation, counts, points, own_text),
-        build_rewiring(recipe.classifier, classifier, total_steps, seed, encoder.learned_features),
+        build_rewiring(recipe.classifier, classifier, total_steps, seed, encoder.learned_features, processes),
         order,
         clustering_seconds,
+        processes,
     )

@@ -29,7 +29,7 @@ from fanin.training.recipe import BagSection, FeaturesSection, TransformerSectio
 from fanin.training.vector_cache import vector_store
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     import torch
@@ -78,23 +78,30 @@ class PreparedData:
         """In words, where the validation rows come from."""
         return "dev split" if self.validation == "dev" else "held out from training"
 
-    def train_batches(self, batch_size: int, seed: int) -> Batches:
-        """Shuffled batches of the training rows, and of the label texts where there are."""
+    def train_batches(self, batch_size: int, seed: int, own_rows: Callable[[int], slice] = slice) -> Batches:
+        """Shuffled batches of the training rows, and of the label texts where there are.
+
+        Args:
+            batch_size: B.
+            seed: of the order.
+            own_rows: see :class:`fanin.data.batches.Batches`.
+        """
         split: Split = self.store.split("train")
         rows = self.train_rows
         if self.label_texts is not None:
             assert isinstance(split, TokenizedSplit)
             rows = np.concatenate([rows, len(split) + np.arange(len(self.label_texts))])
             split = ExtendedSplit(split, self.label_texts)
-        return Batches(split, batch_size, seed=seed, rows=rows, length_window=self.length_window)
+        return Batches(split, batch_size, seed=seed, rows=rows, length_window=self.length_window, own_rows=own_rows)
 
-    def validation_batches(self) -> Batches:
+    def validation_batches(self, own_rows: Callable[[int], slice] = slice) -> Batches:
         """The validation rows in order."""
-        return Batches(self.store.split(self.validation), SCORING_BATCH, shuffle=False, rows=self.validation_rows)
+        split, rows = self.store.split(self.validation), self.validation_rows
+        return Batches(split, SCORING_BATCH, shuffle=False, rows=rows, own_rows=own_rows)
 
-    def test_batches(self) -> Batches:
+    def test_batches(self, own_rows: Callable[[int], slice] = slice) -> Batches:
         """The test rows in order; there must be a test split."""
-        return Batches(self.store.split("test"), SCORING_BATCH, shuffle=False)
+        return Batches(self.store.split("test"), SCORING_BATCH, shuffle=False, own_rows=own_rows)
 
     def token_counts(self) -> NDArray[np.int64]:
         """How often each token stands in the training texts, (V,); there must be tokens."""

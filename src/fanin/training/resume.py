@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from fanin.data.formats import open_dataset
 from fanin.errors import BackendError, CheckpointError, ConfigError
+from fanin.processes.group import ALONE
 from fanin.training.checkpoint import package_versions
 from fanin.training.checkpoint_series import CheckpointSeries
 from fanin.training.device import resolve_device
@@ -15,6 +16,7 @@ from fanin.training.preparation import prepare
 from fanin.training.recipe_files import load_recipe, recipe_from_values
 from fanin.training.run_folder import RECIPE
 from fanin.training.run_log import LogMark
+from fanin.training.together import prepare_together, recipe_from_first
 from fanin.training.trainer import Trainer
 
 if TYPE_CHECKING:
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
     import torch
 
+    from fanin.processes.group import Processes
     from fanin.training.checkpoint import Checkpoint
     from fanin.training.preparation import PreparedData
     from fanin.training.progress import ProgressDisplay
@@ -43,6 +46,7 @@ def resume_run(
     cache: Path | None = None,
     stop: StopSignals | None = None,
     device: torch.device | None = None,
+    processes: Processes = ALONE,
 ) -> TrainingResult:
     """Go on with a run from its newest whole checkpoint, or from its first step where it has none, to its end.
 
@@ -58,6 +62,7 @@ def resume_run(
         cache: see :func:`fanin.training.preparation.prepare`.
         stop: signals to stop.
         device: where it goes on; by default where it was started.
+        processes: that go on with it together, as many as one likes; the first one reads and writes the run folder.
 
     Raises:
         CheckpointError: no checkpoint is whole although there are some, or they belong to other data or settings.
@@ -71,19 +76,22 @@ def resume_run(
     """
     assert not run.finished, "there is nothing left to do"
     device = device or _former_device(run)
-    before = load_recipe(run.path / RECIPE)
-    recipe = load_recipe(run.path / RECIPE, settings)
-    checkpoint = CheckpointSeries(run.checkpoints, recipe.training.checkpoint).newest(display.say)
+    before = recipe_from_first(processes, lambda: load_recipe(run.path / RECIPE))
+    recipe = recipe_from_first(processes, lambda: load_recipe(run.path / RECIPE, settings))
+    checkpoint = CheckpointSeries(run.checkpoints, recipe.training.checkpoint, processes).newest(display.say)
     if checkpoint is not None:
         before = recipe_from_values(checkpoint.facts.recipe, str(checkpoint.folder))
     _check_changes(run, before, recipe)
-    prepared = prepare(open_dataset(data or Path(run.origin.data)), recipe, cache, display, device)
+    dataset = open_dataset(data or Path(run.origin.data))
+    prepared = prepare_together(processes, lambda: prepare(dataset, recipe, cache, display, device))
     if checkpoint is not None:
         _check_data(checkpoint, prepared, run.origin.data)
         _tell_versions(checkpoint, display)
     if recipe != before:
         _write_recipe(run, recipe)
-    trainer = Trainer(recipe, prepared, run, display, stop=stop, checkpoint=checkpoint, device=device)
+    trainer = Trainer(
+        recipe, prepared, run, display, stop=stop, checkpoint=checkpoint, device=device, processes=processes
+    )
     if checkpoint is None:
         run.log.return_to(LogMark(0, 0.0))
         display.say("no checkpoint yet: starting from the first step")

@@ -7,11 +7,15 @@ from typing import TYPE_CHECKING
 import torch
 
 from fanin.classifier.part_names import joined, split_by_part
+from fanin.classifier.sharded import ShardedClassifier
 from fanin.errors import CheckpointError
 from fanin.kernels.drawing import mix_seed
+from fanin.processes.group import ALONE
+from fanin.processes.lost import LostProcessError
+from fanin.processes.spread import SpreadTensors, handed_out
 from fanin.tensor_files import copy_into, distinct_tensors, first_complaint
 from fanin.training.checkpoint import RunFacts
-from fanin.training.non_finite import require_finite
+from fanin.training.non_finite import NonFiniteError, all_finite
 from fanin.training.parts import LabelStructure, build_parts
 
 if TYPE_CHECKING:
@@ -20,7 +24,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from fanin.classifier.interface import Classifier
-    from fanin.training.checkpoint import Checkpoint
+    from fanin.processes.group import Processes
+    from fanin.training.checkpoint import Checkpoint, Part
     from fanin.training.parts import TrainingParts
     from fanin.training.position import Position
     from fanin.training.preparation import PreparedData
@@ -31,8 +36,10 @@ if TYPE_CHECKING:
 _WEIGHTS = ("encoder", "encoder_update", "classifier", "classifier_update", "auxiliary")
 
 
-def state_of(parts: TrainingParts) -> dict[str, Mapping[str, Tensor]]:
+def state_of(parts: TrainingParts) -> dict[str, Part]:
     """The tensors that a run goes on with, by part and name; they are the live ones.
+
+    Called by all processes of the run at the same time: what each has of the labels is spread over them.
 
     Args:
         parts: of the run, between two steps.
@@ -42,9 +49,9 @@ def state_of(parts: TrainingParts) -> dict[str, Mapping[str, Tensor]]:
     return {
         "encoder": distinct_tensors(parts.encoder),
         "encoder_update": parts.encoder_update.state(),
-        "classifier": distinct_tensors(parts.classifier),
-        "classifier_update": parts.classifier.optimizer_state(),
-        "auxiliary": {} if auxiliary is None else _auxiliary_state(auxiliary.classifier),
+        "classifier": _spread(_weights(parts.classifier), parts.processes),
+        "classifier_update": _spread(parts.classifier.optimizer_state(), parts.processes),
+        "auxiliary": {} if auxiliary is None else _spread(_auxiliary_state(auxiliary.classifier), parts.processes),
         "labels": {name: tensor for name, tensor in parts.labels._asdict().items() if tensor is not None},
         "rewiring": {} if parts.rewiring is None else parts.rewiring.state(),
         "random": _random_state(parts.model.device),
@@ -75,17 +82,31 @@ def facts_of(parts: TrainingParts, position: Position, log: LogMark, data: Prepa
 
 
 def _auxiliary_state(classifier: Classifier) -> dict[str, Tensor]:
-    return joined({"weights": distinct_tensors(classifier), "update": classifier.optimizer_state()})
+    return joined({"weights": _weights(classifier), "update": classifier.optimizer_state()})
 
 
-def require_finite_state(step: int, state: Mapping[str, Mapping[str, Tensor]]) -> None:
-    """Refuse a state that must not take the place of a good one.
+def _weights(classifier: Classifier) -> dict[str, Tensor]:
+    if isinstance(classifier, ShardedClassifier):
+        return classifier.own_tensors()
+    return distinct_tensors(classifier)
+
+
+def _spread(own: dict[str, Tensor], processes: Processes) -> Part:
+    return own if processes.size == 1 else SpreadTensors(own, processes)
+
+
+def require_finite_state(step: int, state: Mapping[str, Part], processes: Processes = ALONE) -> None:
+    """Refuse a state that must not take the place of a good one, in all processes alike.
 
     Raises:
         NonFiniteError: a weight or the state of an update is not finite.
     """
-    for part in _WEIGHTS:
-        require_finite(step, f"values of the {part.replace('_', ' ')}", state[part].values())
+    for name in _WEIGHTS:
+        part = state[name]
+        own = part.own if isinstance(part, SpreadTensors) else part
+        [faulty] = processes.largest(not all(map(all_finite, own.values())))
+        if faulty:
+            raise NonFiniteError(step, f"values of the {name.replace('_', ' ')} are not finite")
 
 
 def parts_of(
@@ -95,6 +116,7 @@ def parts_of(
     total_steps: int,
     display: ProgressDisplay,
     device: torch.device,
+    processes: Processes = ALONE,
 ) -> TrainingParts:
     """The parts of a run as they were at a checkpoint, and the random state with them.
 
@@ -105,27 +127,33 @@ def parts_of(
         total_steps: of the run.
         display: told of the progress.
         device: where the run goes on, which need not be where it was.
+        processes: that go on together, as many as one likes.
 
     Raises:
         CheckpointError: it does not fit.
         MemoryPlanError: there is too little memory for a part.
         ConfigError: a pretrained model is no longer where the recipe has it.
     """
-    structure = LabelStructure(*(_numbers_of_labels(checkpoint, name, data) for name in LabelStructure._fields))
-    parts = build_parts(recipe, data, total_steps, display, structure)
+    labels = handed_out(lambda: checkpoint.tensors("labels"), {}, processes)
+    structure = LabelStructure(*(_numbers_of_labels(labels, name, checkpoint, data) for name in LabelStructure._fields))
+    parts = build_parts(recipe, data, total_steps, display, structure, processes)
     parts.to(device)
     try:
         _restore(parts, checkpoint)
-        _restore_random_state(checkpoint, device, mix_seed(recipe.training.seed, 3))
+        _restore_random_state(checkpoint, device, mix_seed(recipe.training.seed, 3), processes)
+    except LostProcessError:
+        raise
     except (KeyError, IndexError, TypeError, ValueError, RuntimeError) as error:  # ours are ValueErrors too
         told = first_complaint(error)
         raise CheckpointError(f"{checkpoint.folder}: does not fit recipe and data of the run ({told})") from error
     return parts
 
 
-def _numbers_of_labels(checkpoint: Checkpoint, name: str, data: PreparedData) -> Tensor | None:
+def _numbers_of_labels(
+    labels: Mapping[str, Tensor], name: str, checkpoint: Checkpoint, data: PreparedData
+) -> Tensor | None:
     """One of the label structure's tensors, None where there is none."""
-    L, found = data.store.n_labels, checkpoint.tensors("labels").get(name)
+    L, found = data.store.n_labels, labels.get(name)
     if found is None:
         return None
     if found.dtype != torch.int64 or found.shape != (L,) or not 0 <= int(found.min()) <= int(found.max()) < L:
@@ -134,19 +162,37 @@ def _numbers_of_labels(checkpoint: Checkpoint, name: str, data: PreparedData) ->
 
 
 def _restore(parts: TrainingParts, checkpoint: Checkpoint) -> None:
+    def tensors(part: str, own_rows: Mapping[str, int] | None = None) -> dict[str, Tensor]:
+        return handed_out(lambda: checkpoint.tensors(part), own_rows or {}, parts.processes)
+
     assert isinstance(parts.encoder, torch.nn.Module)
-    copy_into(parts.encoder, checkpoint.tensors("encoder"))
-    parts.encoder_update.load_state(checkpoint.tensors("encoder_update"))
-    copy_into(parts.classifier, checkpoint.tensors("classifier"))
-    parts.classifier.load_optimizer_state(checkpoint.tensors("classifier_update"), checkpoint.facts.classifier_steps)
+    copy_into(parts.encoder, tensors("encoder"))
+    parts.encoder_update.load_state(tensors("encoder_update"))
+    own_rows = _own_rows(parts.classifier)
+    _take_weights(parts.classifier, tensors("classifier", own_rows))
+    parts.classifier.load_optimizer_state(tensors("classifier_update", own_rows), checkpoint.facts.classifier_steps)
     auxiliary = parts.objectives.auxiliary
     if auxiliary is not None:
-        weights, update = split_by_part("auxiliary objective", checkpoint.tensors("auxiliary"), "weights", "update")
-        copy_into(auxiliary.classifier, weights)
+        own_rows = _own_rows(auxiliary.classifier)
+        held = tensors("auxiliary", joined({"weights": own_rows, "update": own_rows}))
+        weights, update = split_by_part("auxiliary objective", held, "weights", "update")
+        _take_weights(auxiliary.classifier, weights)
         auxiliary.classifier.load_optimizer_state(update, checkpoint.facts.auxiliary_steps or 0)
     if parts.rewiring is not None:
         device = parts.model.device
-        parts.rewiring.load_state({name: t.to(device) for name, t in checkpoint.tensors("rewiring").items()})
+        parts.rewiring.load_state({name: t.to(device) for name, t in tensors("rewiring").items()})
+
+
+def _own_rows(classifier: Classifier) -> dict[str, int]:
+    """How many rows of the tensors that processes share this one has; none where there is one process."""
+    return classifier.own_rows() if isinstance(classifier, ShardedClassifier) else {}
+
+
+def _take_weights(classifier: Classifier, tensors: Mapping[str, Tensor]) -> None:
+    if isinstance(classifier, ShardedClassifier):
+        classifier.take_tensors(tensors)
+    else:
+        copy_into(classifier, tensors)
 
 
 def _random_state(device: torch.device) -> dict[str, Tensor]:
@@ -154,9 +200,9 @@ def _random_state(device: torch.device) -> dict[str, Tensor]:
     return found | {"cuda": torch.cuda.get_rng_state(device)} if device.type == "cuda" else found
 
 
-def _restore_random_state(checkpoint: Checkpoint, device: torch.device, seed: int) -> None:
+def _restore_random_state(checkpoint: Checkpoint, device: torch.device, seed: int, processes: Processes) -> None:
     """Let random numbers go on; on a GPU that the run was not on, from one that seed and step determine."""
-    states = checkpoint.tensors("random")
+    states = handed_out(lambda: checkpoint.tensors("random"), {}, processes)
     torch.set_rng_state(states["torch"])
     if device.type == "cuda" and "cuda" in states:
         torch.cuda.set_rng_state(states["cuda"], device)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import torch
@@ -15,14 +15,20 @@ from fanin.kernels.spec import Positives
 from fanin.labels.propensity import inverse_propensities
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from collections.abc import Callable
 
-    from fanin.data.batches import Batches
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from fanin.data.batches import Batch, Batches
     from fanin.data.label_rows import LabelRows
     from fanin.evaluation.metrics import Metrics
     from fanin.model import TextModel
     from fanin.training.progress import ProgressDisplay
     from fanin.training.recipe import EvaluationSection
+
+    Ranking: TypeAlias = Callable[[Batch, int, Positives | None], Tensor]
+    """The ids of the k best labels of a batch, (B, k), but for the pairs that are barred."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +61,7 @@ def score_split(
     display: ProgressDisplay,
     excluded: LabelRows | None = None,
     label_count: int | None = None,
+    ranking: Ranking | None = None,
 ) -> Scores:
     """Rank every text of a split and score the rankings, batch by batch.
 
@@ -65,6 +72,7 @@ def score_split(
         display: told of the progress.
         excluded: pairs of row and label that must not be predicted.
         label_count: number of labels, those included that the model does not know; by default its own L.
+        ranking: how a batch is ranked, where the model alone cannot.
     """
     started = time.monotonic()
     unknown = 0 if label_count is None else label_count - len(model.labels)
@@ -78,7 +86,10 @@ def score_split(
     )
     for batch in batches.epoch():
         barred = None if excluded is None else _positives(excluded, batch.rows)
-        _, labels = model.rank(batch.inputs, max(section.ks), barred)
+        if ranking is None:
+            _, labels = model.rank(batch.inputs, max(section.ks), barred)
+        else:
+            labels = ranking(batch, max(section.ks), barred)
         accumulator.update(labels.numpy(), batch.indptr, batch.indices)
         display.advance(len(batch))
     seconds = time.monotonic() - started

@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+import torch
+
 from fanin.kernels.active_inputs import ActiveInputs
 from fanin.kernels.positives import on_device
-from fanin.model import encode
-from fanin.training.non_finite import NonFiniteError, require_finite
+from fanin.training.batch_exchange import brought_together, encode_own_rows, own_gradient
+from fanin.training.non_finite import NonFiniteError, all_finite, require_finite
 
 if TYPE_CHECKING:
     from fanin.classifier.rewiring import RewireReport
@@ -34,15 +36,22 @@ def train_on(parts: TrainingParts, step: int, batch: Batch) -> StepLosses:
     Raises:
         NonFiniteError: x, the loss, dx or the encoder's gradient is not finite; the classifier may be spoilt then.
     """
-    device = parts.model.device
-    x = encode(parts.encoder, batch.inputs, device)  # (B, D)
+    processes, device = parts.processes, parts.model.device
+    own = encode_own_rows(parts.encoder, batch, processes, device)  # (b, D); in one process all rows
+    x = brought_together(own, len(batch), processes)  # (B, D)
     require_finite(step, "the encoder's vectors", [x.values if isinstance(x, ActiveInputs) else x])
     positives = on_device(parts.tail.positives(batch), device)
     losses, dx = parts.objectives.step(step, x, positives)
+    own_dx = own_gradient(own, dx, processes)  # (b, D)
+    # Every process must find the same, or one would go on and wait for another that has stopped.
+    shares = torch.tensor([losses.loss, losses.auxiliary_loss, not all_finite(own_dx)], dtype=torch.float64)
+    loss, auxiliary_loss, faults = processes.add(shares).tolist()
+    losses = losses._replace(loss=loss, auxiliary_loss=auxiliary_loss)
     if not math.isfinite(losses.trained):
         raise NonFiniteError(step, f"the loss is {losses.trained}")
-    require_finite(step, "the gradients by the encoder's vectors", [dx])
-    parts.encoder_update.backward(x, dx)
+    if faults:
+        raise NonFiniteError(step, "the gradients by the encoder's vectors are not finite")
+    parts.encoder_update.backward(own, own_dx)
     parts.encoder_update.step(step)
     if parts.rewiring is not None:
         parts.rewiring.observe(step, x, positives)

@@ -9,10 +9,14 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+from fanin.processes.group import ALONE
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import FrameType
     from typing import Any, Self
+
+    from fanin.processes.group import Processes
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _ONE_WISH_SECONDS = 1.0
@@ -45,6 +49,7 @@ class StopSignals:
         self._deferring = False
         self._pending: int | None = None
         self._wished: float | None = None  # when the first signal came
+        self._processes = ALONE
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
@@ -54,6 +59,13 @@ class StopSignals:
     def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
+
+    def stop_together(self, processes: Processes) -> None:
+        """From now on all of these processes stop at the end of the same :meth:`deferred`, which all of them come to.
+
+        A signal to one of them is then a wish to all, and never stops one while the others wait for it.
+        """
+        self._processes = processes
 
     @contextlib.contextmanager
     def deferred(self) -> Iterator[None]:
@@ -67,15 +79,16 @@ class StopSignals:
             yield
         finally:
             self._deferring = False
-        if self._pending is not None:
-            number, self._pending = self._pending, None
+        [number] = self._processes.largest(self._pending or 0)
+        if number:
+            self._pending = None
             raise Stopped(number)
 
     def _receive(self, number: int, _frame: FrameType | None) -> None:
         now = time.monotonic()
         if self._wished is None:
             self._wished = now
-            if not self._deferring:
+            if not self._deferring and self._processes.size == 1:
                 raise Stopped(number)
             self._pending = number
         elif now - self._wished > _ONE_WISH_SECONDS:

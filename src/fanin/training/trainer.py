@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from fanin.kernels.drawing import mix_seed
-from fanin.model_files import save_model
+from fanin.model_files import load_model
+from fanin.processes.group import ALONE
 from fanin.training.checkpoint_series import CheckpointSeries, newest_step
 from fanin.training.classifier_start import start_classifier
+from fanin.training.device import check_device_of
 from fanin.training.final_scores import final_scores
 from fanin.training.gpu_memory import forget_gpu_peaks, gpu_peaks
 from fanin.training.non_finite import NonFiniteError, advice_on_rates
@@ -23,19 +25,21 @@ from fanin.training.process_memory import peak_bytes
 from fanin.training.run_log import LogMark
 from fanin.training.run_state import facts_of, parts_of, require_finite_state, state_of
 from fanin.training.scoring import score_split
+from fanin.training.shared_model import keep_model, shared_ranking, take_kept_model
 from fanin.training.step import rewire_after, train_on
 from fanin.training.stop_signals import Stopped, StopSignals
 
 if TYPE_CHECKING:
     from fanin.data.batches import Batch
     from fanin.model import TextModel
+    from fanin.processes.group import Processes
     from fanin.training.checkpoint import Checkpoint
     from fanin.training.parts import TrainingParts
     from fanin.training.preparation import PreparedData
     from fanin.training.progress import ProgressDisplay
     from fanin.training.recipe import Recipe
     from fanin.training.run_folder import RunFolder
-    from fanin.training.scoring import Scores
+    from fanin.training.scoring import Ranking, Scores
 
 _MOST_SKIPPED = 10
 
@@ -45,7 +49,8 @@ class TrainingResult:
     """What a finished run gives.
 
     Attributes:
-        model: the kept model, the best one by the recipe's validation metric.
+        model: the kept model, the best one by the recipe's validation metric; where several processes train, this one's
+            part of it.
         metrics: what metrics.json holds.
     """
 
@@ -64,6 +69,7 @@ class Trainer:
         stop: signals to stop; by default they do what they do elsewhere.
         checkpoint: of the run, to go on from; by default it begins. See :func:`fanin.training.resume.resume_run`.
         device: where encoder and classifier train, by default the CPU; their starts are computed on the CPU.
+        processes: that train it together; each makes a trainer of its own of the same recipe and data.
     """
 
     def __init__(
@@ -76,22 +82,24 @@ class Trainer:
         stop: StopSignals | None = None,
         checkpoint: Checkpoint | None = None,
         device: torch.device | None = None,
+        processes: Processes = ALONE,
     ) -> None:
         training = recipe.training
         self._recipe, self._data, self._run, self._display = recipe, data, run, display
-        self._stop = stop or StopSignals()
+        self._stop, self._processes = stop or StopSignals(), processes
         self._device = device or torch.device("cpu")
+        check_device_of(processes, self._device)
         forget_gpu_peaks(self._device)
-        self._batches = data.train_batches(training.batch_size, training.seed)
+        self._batches = data.train_batches(training.batch_size, training.seed, processes.own_rows)
         self._total_steps = training.steps or len(self._batches) * training.epochs
         self._epochs = math.ceil(self._total_steps / len(self._batches))  # the last may be cut short
-        self._checkpoints = CheckpointSeries(run.checkpoints, training.checkpoint)
+        self._checkpoints = CheckpointSeries(run.checkpoints, training.checkpoint, processes)
         self._sound = False  # whether parts and position are those before or after a step, worth a checkpoint
         self._saved: Position | None = None  # the newest checkpoint of this process
         self._parts: TrainingParts
         self._position: Position
         if checkpoint is None:
-            self._parts = build_parts(recipe, data, self._total_steps, display)
+            self._parts = build_parts(recipe, data, self._total_steps, display, processes=processes)
             self._position = Position(train_seconds=self._parts.clustering_seconds)
         else:
             self._return_to(checkpoint)
@@ -103,7 +111,9 @@ class Trainer:
             NonFiniteError: values of a step are not finite; what was saved is kept.
             CheckpointError: something could not be written; what was saved is kept.
             Stopped: a signal came; a checkpoint was saved if a step was made.
+            LostProcessError: another process is gone.
         """
+        self._stop.stop_together(self._processes)
         try:
             while True:
                 try:
@@ -125,12 +135,13 @@ class Trainer:
             self._train_epoch()
             self._end_epoch()
         with self._stop.deferred():
-            # What was trained goes before the kept model comes: there may be no memory for both.
             if self._saved != self._position:
                 self._save()
             self._sound = False
-            del self._parts
-        model, metrics = final_scores(self._run, self._recipe, self._data, self._position, self._display, self._device)
+            model = self._kept_model()
+        run, recipe, data, position = self._run, self._recipe, self._data, self._position
+        ranking = self._ranking(model)
+        metrics = final_scores(model, run, recipe, data, position, self._display, self._processes, ranking)
         with self._stop.deferred():
             self._run.log.write("end", **metrics)
             self._run.write_metrics(metrics)
@@ -198,8 +209,12 @@ class Trainer:
     def _validate(self) -> Scores:
         data = self._data
         self._display.start("validation", len(data.validation_rows))
-        barred = data.store.excluded(data.validation)
-        return score_split(self._parts.model, data.validation_batches(), self._recipe.evaluation, self._display, barred)
+        batches, barred = data.validation_batches(self._processes.own_rows), data.store.excluded(data.validation)
+        model, section = self._parts.model, self._recipe.evaluation
+        return score_split(model, batches, section, self._display, barred, ranking=self._ranking(model))
+
+    def _ranking(self, model: TextModel) -> Ranking | None:
+        return None if self._processes.size == 1 else shared_ranking(model, self._processes, self._stop)
 
     def _keep_if_best(self, scores: Scores) -> None:
         position, chosen = self._position, self._recipe.training.select_by
@@ -209,13 +224,22 @@ class Trainer:
         kept = position.best is None or value > position.best or not scores.metrics.points
         self._display.say(f"  validation {chosen} {value:.2%}" + (" (best, kept)" if kept else ""))
         if kept:
-            save_model(self._parts.model, self._run.model)
+            keep_model(self._parts.model, self._run.model, self._processes)
             position.best = value
+
+    def _kept_model(self) -> TextModel:
+        """The best model, in the place of what was trained: there may be no memory for both."""
+        model = None if self._processes.size == 1 else self._parts.model
+        del self._parts
+        if model is None:
+            return load_model(self._run.model).to(self._device)
+        take_kept_model(model, self._run.model, self._processes)
+        return model
 
     def _save(self) -> None:
         """Save a checkpoint of where the run stands."""
         started, position, state = time.monotonic(), self._position, state_of(self._parts)
-        require_finite_state(position.step, state)
+        require_finite_state(position.step, state, self._processes)
         position.note_peaks(peak_bytes(), *gpu_peaks(self._device))
         facts = facts_of(self._parts, position, self._run.log.mark(), self._data, self._recipe)
         size = self._checkpoints.save(facts, state)
@@ -226,9 +250,17 @@ class Trainer:
     def _return_to(self, checkpoint: Checkpoint) -> None:
         """Be where the run stood at a checkpoint; what its log says of later steps is cut off."""
         facts, self._sound = checkpoint.facts, False
-        self._parts = parts_of(checkpoint, self._recipe, self._data, self._total_steps, self._display, self._device)
+        self._parts = parts_of(
+            checkpoint,
+            self._recipe,
+            self._data,
+            self._total_steps,
+            self._display,
+            self._device,
+            self._processes,
+        )
         self._position = facts.position.model_copy(deep=True)
-        if not self._run.has_model:  # somebody took it away
+        if not self._processes.told_by_first(lambda: self._run.has_model):  # somebody took it away
             self._position.best = None
         self._run.log.return_to(LogMark(facts.log_size, facts.log_seconds))
         self._saved, self._sound = self._position.model_copy(deep=True), True

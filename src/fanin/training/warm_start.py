@@ -44,8 +44,8 @@ def start_from_centroids(
     each chunk of labels that they are relevant for; no (L, D) array exists.
 
     Args:
-        parts: the layers to change in place, each with its labels (L of the layer,); of a fixed fan-in layer, labels
-            without training texts keep their index sets.
+        parts: the layers to change in place, each with the ids of its labels (L of the layer,); in a fixed fan-in
+            layer, labels without training texts keep their index sets.
         encoder: not changed.
         split: the training texts.
         rows: (n,) the rows trained on.

@@ -1,0 +1,93 @@
+"""The model of a run whose labels several processes share: kept by the first one, taken up again by all, ranking."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import torch
+
+from fanin.classifier.sharded import ShardedClassifier
+from fanin.model import encode
+from fanin.model_files import load_model, save_model
+from fanin.processes.spread import SpreadTensors, handed_out
+from fanin.tensor_files import copy_into, distinct_tensors
+from fanin.training.batch_exchange import brought_together
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from torch import Tensor
+
+    from fanin.data.batches import Batch
+    from fanin.kernels.spec import Positives
+    from fanin.model import TextModel
+    from fanin.processes.group import Processes
+    from fanin.training.scoring import Ranking
+    from fanin.training.stop_signals import StopSignals
+
+
+def keep_model(model: TextModel, folder: Path, processes: Processes) -> None:
+    """Write the model folder, which is that of one process, however many have trained it.
+
+    Raises:
+        CheckpointError: it cannot be written; what stood there is kept.
+    """
+    if not isinstance(model.classifier, ShardedClassifier):
+        save_model(model, folder)
+        return
+    weights = SpreadTensors(model.classifier.own_tensors(), processes)
+    if processes.first:
+        save_model(replace(model, classifier=model.classifier.whole), folder, weights)
+    else:
+        weights.send()
+
+
+def take_kept_model(model: TextModel, folder: Path, processes: Processes) -> None:
+    """Give a model that is shared the weights of the kept one, in the memory that it has.
+
+    Args:
+        model: changed in place.
+        folder: of the kept one; the first process reads it.
+        processes: all of them.
+
+    Raises:
+        CheckpointError: it is missing or damaged.
+    """
+    kept = load_model(folder) if processes.first else None
+    classifier = model.classifier
+    assert isinstance(classifier, ShardedClassifier)
+    assert isinstance(model.encoder, torch.nn.Module)
+
+    def encoder_tensors() -> dict[str, Tensor]:
+        assert kept is not None
+        assert isinstance(kept.encoder, torch.nn.Module)
+        return distinct_tensors(kept.encoder)
+
+    def classifier_tensors() -> dict[str, Tensor]:
+        assert kept is not None
+        return distinct_tensors(kept.classifier)
+
+    copy_into(model.encoder, handed_out(encoder_tensors, {}, processes))
+    classifier.take_tensors(handed_out(classifier_tensors, classifier.own_rows(), processes))
+
+
+def shared_ranking(model: TextModel, processes: Processes, stop: StopSignals) -> Ranking:
+    """How processes that share a model rank a batch: each encodes some rows and scores its labels for all of them.
+
+    Args:
+        model: what they share.
+        processes: all of them.
+        stop: signals to stop, heeded between two batches.
+    """
+
+    @torch.no_grad()
+    def rank(batch: Batch, k: int, barred: Positives | None) -> Tensor:
+        with stop.deferred():
+            was_training = model.encoder.training
+            model.encoder.eval()
+            x = brought_together(encode(model.encoder, batch.inputs), len(batch), processes)
+            model.encoder.train(was_training)
+            return model.classifier.topk(x, k, barred)[1]
+
+    return rank
