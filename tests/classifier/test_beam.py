@@ -121,6 +121,8 @@ def test_clusters_without_a_score_are_chosen_last():
     assert beam.choose(x).sort(1).values.tolist() == [[1, 2], [1, 2]]
     assert Beam(clusters, weight, beam.bias, None, 1).choose(x).tolist() == [[2], [1]]
     assert Beam(clusters, weight, beam.bias, None, 5).choose(x).sort(1).values.tolist() == [[0, 1, 2, 3, 4]] * 2
+    unrouted = Beam(clusters, weight[:0], beam.bias[:0], None, 3)
+    assert unrouted.choose(x).tolist() == [[0, 1, 2]] * 2
     with pytest.raises(ConfigError, match="at least 1"):
         Beam(clusters, weight, beam.bias, None, 0).choose(x)
 

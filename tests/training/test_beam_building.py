@@ -82,6 +82,10 @@ def test_mistakes_are_refused(planted, tiny_recipe, train, trained, texts):
         build_beam(model, taught, taught, recall=1.5)
     with pytest.raises(DataError, match="needs texts"):
         build_beam(model, texts(model, "train", np.arange(0)), taught)
+    broken = train(planted, tiny_recipe("plain", "training.epochs=1"))[0].model
+    broken.classifier.bias.data.fill_(float("nan"))
+    with pytest.raises(DataError, match="not finite"):
+        build_beam(broken, taught, taught)
     dense = train(planted, tiny_recipe("dense", "training.epochs=1"))[0].model
     with pytest.raises(ConfigError, match="no fixed fan-in layer"):
         build_beam(dense, taught, taught)

@@ -91,6 +91,8 @@ def build_beam(
     weight, bias = _router(taught.inputs, targets, made.routed, mix_seed(seed, 2), display)
     beam = Beam(made.clusters, weight, bias, fold, 1)
     measured = _ranked(model, held_out, k, fold, "exact ranking of held-out texts", display)
+    if not bool((measured.labels >= 0).any()):
+        raise DataError("the model ranks no label for any held-out text: its scores are not finite numbers")
     targets = _looked_up(made.of_unit, _looked_up(unit_of_label, measured.labels))
     width = _least_width(beam, measured.inputs, targets, recall)
     return replace(beam, width=width)
