@@ -52,9 +52,9 @@ class CheckpointSeries:
         Raises:
             CheckpointError: it cannot be written; all older ones are kept.
         """
-        self._saved = time.monotonic()
         if not self._processes.first:
             send_parts(parts)
+            self._saved = time.monotonic()
             return 0
         newest = newest_step(self._folder)
         step = facts.position.step
