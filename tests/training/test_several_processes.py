@@ -55,7 +55,7 @@ LONG = {
     "bfloat16": (3, "plain", *NOISE, "classifier.weights=bf16", "classifier.cluster_size=4"),
     "float8": (2, "plain", *NOISE, "classifier.weights=fp8", "classifier.update={kind: sgd}"),
     "dense, bfloat16": (2, "dense", "classifier.weights=bf16"),
-    "start from centroids": (3, "plain", *NOISE, "classifier.start=centroids", "classifier.cluster_size=4", FREQUENT),
+    "start from centroids": (2, "plain", *NOISE, "classifier.start=centroids", "classifier.cluster_size=4", FREQUENT),
     "dense, start from centroids": (2, "dense", "classifier.start=centroids"),
     "words, clusters, intermediate layer": (
         3,
@@ -76,7 +76,7 @@ LONG = {
         "classifier.rewiring.decay=none",
     ),
     "no rewiring": (2, "static", *NOISE, "classifier.fan_in=16"),
-    "default": (3, "default", *NOISE, "classifier.fan_in=16", "classifier.rewiring.interval=3"),
+    "default": (2, "default", *NOISE, "classifier.fan_in=16", FREQUENT, "classifier.cluster_size=2"),
 }
 LOW_BITS = 0.02  # one weight in so many may be rounded to the other side
 
