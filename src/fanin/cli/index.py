@@ -11,8 +11,6 @@ from fanin.cli.options import Data, Json, Quiet, Run
 from fanin.cli.output import note, percent, stored_size, write_json, write_table
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from fanin.data.batches import Batches
     from fanin.data.dataset import Dataset
     from fanin.model import TextModel
@@ -60,7 +58,7 @@ def index(
     measured = [asdict(row) for row in rows]
     facts = {"k": k, "recall": recall, "texts": taught.n_rows, "held_out": others.n_rows, "measured": measured}
     save_beam(beam, folder, facts)
-    size = sum(_bytes(folder / name) for name in (DESCRIPTION, TENSORS))
+    size = sum((folder / name).stat().st_size for name in (DESCRIPTION, TENSORS))
     if beam.width > len(beam.weight):
         note(
             f"note: the beam must be very wide: too many of the labels of held-out texts are best for none of "
@@ -91,10 +89,6 @@ def index(
             ("size", stored_size(size)),
         ],
     )
-
-
-def _bytes(path: Path) -> int:
-    return path.stat().st_size
 
 
 def _texts(
