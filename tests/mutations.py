@@ -81,6 +81,8 @@ def mutated_value(rng, value):
         holder = rng.choice(inner)
         key = rng.choice(list(holder)) if isinstance(holder, dict) else rng.randrange(len(holder))
         _CHANGES_OF_VALUES[rng.randrange(len(_CHANGES_OF_VALUES))](rng, holder, key)
+        if any(changed is DEEP for changed in (holder.values() if isinstance(holder, dict) else holder)):
+            break  # nothing that goes through values by recursion can look at it again
     return value
 
 

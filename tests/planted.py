@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from fanin.data.formats import open_dataset
+from fanin.recipes.recipe_files import load_recipe
+from fanin.runs.run_folder import RunFolder
 from fanin.training.preparation import prepare
 from fanin.training.progress import Silent
-from fanin.training.recipe_files import load_recipe
-from fanin.training.run_folder import RunFolder
 from fanin.training.trainer import Trainer
 
 TINY = (

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fanin.training.recipe_files import load_recipe
+from fanin.recipes.recipe_files import load_recipe
 
 COMMON = (
     "classifier.fan_in=16",

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from fanin.errors import CheckpointError
 from fanin.model_files import load_model, save_model
-from fanin.training.run_folder import model_folder
+from fanin.runs.run_folder import model_folder
 
 
 @pytest.fixture(scope="module")

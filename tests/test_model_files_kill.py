@@ -10,7 +10,7 @@ import time
 import pytest
 
 from fanin.model_files import load_model, save_model
-from fanin.training.run_folder import model_folder
+from fanin.runs.run_folder import model_folder
 
 SAVE_FOREVER = """
 import sys

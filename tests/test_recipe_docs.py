@@ -10,7 +10,7 @@ import yaml
 from pydantic import BaseModel
 from pydantic_core import to_jsonable_python
 
-from fanin.training import (
+from fanin.recipes import (
     checkpoint_recipe,
     classifier_recipe,
     optimizer_recipe,
@@ -18,8 +18,8 @@ from fanin.training import (
     remedies_recipe,
     rewiring_recipe,
 )
-from fanin.training.recipe_files import shipped_recipes
-from fanin.training.recipe_section import Section
+from fanin.recipes.recipe_files import shipped_recipes
+from fanin.recipes.recipe_section import Section
 
 PAGE = Path(__file__).parents[1] / "docs" / "recipes.md"
 ROW = re.compile(r"\| `(\w+)` \| `(.+?)` \| ")  # setting, default

@@ -19,7 +19,7 @@ from fanin.encoders.transformer import load_pretrained
 from fanin.encoders.transformer_encoder import TransformerEncoder
 from fanin.errors import CheckpointError, ConfigError, FaninError
 from fanin.model_files import load_model
-from fanin.training.recipe_files import recipe_text
+from fanin.recipes.recipe_files import recipe_text
 
 SOURCE = Path(fanin.__file__).parent
 ROOT = Path(__file__).parents[1]
@@ -40,7 +40,7 @@ RUNNING_MODULES = {
 RUNNING_FUNCTIONS = {"eval", "exec", "__import__", "compile"}
 # Methods that do, and the only calls of them: by the file, with what has to stand in the call.
 RUNNING_METHODS = {
-    "yaml.load": {"training/strict_yaml.py": "_StrictLoader"},
+    "yaml.load": {"recipes/strict_yaml.py": "_StrictLoader"},
     "yaml.unsafe_load": {},
     "yaml.full_load": {},
     "torch.load": {},

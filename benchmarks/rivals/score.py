@@ -22,7 +22,7 @@ from fanin.evaluation.metrics import MetricAccumulator
 from fanin.labels.propensity import inverse_propensities
 from fanin.model_files import load_model
 from fanin.report.finished_runs import read_metrics
-from fanin.training.run_folder import model_folder
+from fanin.runs.run_folder import model_folder
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from fanin.errors import BackendError, CheckpointError, ConfigError, DataError, FaninError, MemoryPlanError
     from fanin.estimator import TextClassifier
     from fanin.kernels.spec import SGD, AdamW, Loss, Positives
-    from fanin.training.recipe import Recipe
-    from fanin.training.recipe_files import load_recipe
+    from fanin.recipes.recipe import Recipe
+    from fanin.recipes.recipe_files import load_recipe
 
 _HOMES = {
     "AdamW": "fanin.kernels.spec",
@@ -30,11 +30,11 @@ _HOMES = {
     "Loss": "fanin.kernels.spec",
     "MemoryPlanError": "fanin.errors",
     "Positives": "fanin.kernels.spec",
-    "Recipe": "fanin.training.recipe",
+    "Recipe": "fanin.recipes.recipe",
     "SGD": "fanin.kernels.spec",
     "SparseLinear": "fanin.classifier.sparse",
     "TextClassifier": "fanin.estimator",
-    "load_recipe": "fanin.training.recipe_files",
+    "load_recipe": "fanin.recipes.recipe_files",
 }
 
 __all__ = [

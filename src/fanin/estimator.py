@@ -9,16 +9,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from fanin.beam_files import load_beam
+from fanin.beams.files import load_beam
 from fanin.data.formats import open_dataset
 from fanin.errors import ConfigError, DataError
 from fanin.model_files import load_model, save_model
+from fanin.recipes.recipe_files import load_recipe
+from fanin.runs.run_folder import RunFolder, model_folder
 from fanin.training.device import resolve_device
 from fanin.training.non_finite import NonFiniteError
 from fanin.training.preparation import prepare
 from fanin.training.progress import Bar, Silent
-from fanin.training.recipe_files import load_recipe
-from fanin.training.run_folder import RunFolder, model_folder
 from fanin.training.trainer import Trainer
 
 if TYPE_CHECKING:

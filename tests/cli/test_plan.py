@@ -79,7 +79,7 @@ def test_a_plan_for_one_of_several_processes(drinks, invoke):
 
 
 def test_training_that_does_not_fit_is_refused_and_leaves_nothing(drinks, tiny, tmp_path, invoke, monkeypatch):
-    monkeypatch.setattr("fanin.training.memory_check.available_bytes", lambda: 100 << 20)
+    monkeypatch.setattr("fanin.memory.check.available_bytes", lambda: 100 << 20)
     outcome = invoke("train", drinks, "--recipe", "plain", "--out", tmp_path / "run", *tiny, "--quiet")
     assert (outcome.code, outcome.out) == (2, "")
     assert outcome.err.startswith("error: training needs about ")

@@ -1,6 +1,6 @@
 """``fanin recipes``."""
 
-from fanin.training.recipe_files import load_recipe, shipped_recipes
+from fanin.recipes.recipe_files import load_recipe, shipped_recipes
 
 
 def test_the_list(invoke):

@@ -17,14 +17,14 @@ from fanin.errors import ConfigError, MemoryPlanError
 from fanin.kernels.active_inputs import ActiveInputs
 from fanin.kernels.spec import SGD, Loss, Positives
 from fanin.labels.prior import log_odds
+from fanin.recipes.classifier_recipe import DenseSection
+from fanin.recipes.remedies_recipe import AuxiliarySection
 from fanin.training.assemble import build_encoder
 from fanin.training.assemble_auxiliary import build_auxiliary
 from fanin.training.auxiliary import AuxiliaryObjective, cluster_points
-from fanin.training.classifier_recipe import DenseSection
 from fanin.training.objectives import Objectives, StepLosses
 from fanin.training.preparation import prepare
 from fanin.training.progress import Silent
-from fanin.training.remedies_recipe import AuxiliarySection
 
 L, K, B, D = 12, 4, 5, 6
 CLUSTERS = torch.tensor([0, 1, 2, 3] * 3)

@@ -5,7 +5,7 @@ import torch
 
 from fanin.errors import ConfigError
 from fanin.model_files import load_model
-from fanin.training.recipe_files import load_recipe
+from fanin.recipes.recipe_files import load_recipe
 from fanin.training.trainer import Trainer
 
 

@@ -8,10 +8,10 @@ import pytest
 from fanin.data.formats import open_dataset
 from fanin.errors import ConfigError
 from fanin.model_files import load_model
+from fanin.recipes.recipe_files import load_recipe
+from fanin.runs.run_folder import RunFolder
 from fanin.training.preparation import prepare
 from fanin.training.progress import Silent
-from fanin.training.recipe_files import load_recipe
-from fanin.training.run_folder import RunFolder
 from fanin.training.trainer import Trainer
 
 

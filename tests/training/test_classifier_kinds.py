@@ -14,12 +14,12 @@ from fanin.classifier.masked import MaskedLinear
 from fanin.data.formats import open_dataset
 from fanin.errors import CheckpointError, ConfigError
 from fanin.model_files import load_model
+from fanin.recipes.classifier_recipe import HeadTailSection
+from fanin.recipes.recipe_files import load_recipe
 from fanin.training.assemble import build_encoder
 from fanin.training.assemble_classifier import build_classifier, build_label_order, fan_in_bands
-from fanin.training.classifier_recipe import HeadTailSection
 from fanin.training.preparation import prepare
 from fanin.training.progress import Silent
-from fanin.training.recipe_files import load_recipe
 
 BANDS = "classifier.fan_in_by_frequency=[{share: 0.05, fan_in: 32}, {share: 0.2, fan_in: 20}]"
 KINDS = {

@@ -9,9 +9,9 @@ from fanin.data.formats import open_dataset
 from fanin.encoders.transformer_encoder import TransformerEncoder
 from fanin.errors import ConfigError, DataError
 from fanin.model_files import load_model
+from fanin.recipes.recipe_files import load_recipe
 from fanin.training import vector_cache
 from fanin.training.preparation import open_split, prepare
-from fanin.training.recipe_files import load_recipe
 
 
 @pytest.fixture

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from fanin.encoders.features import FeatureEncoder
+from fanin.recipes.recipe import ScheduleSection
 from fanin.training.encoder_update import EncoderUpdate
-from fanin.training.recipe import ScheduleSection
 
 
 class TwoGroups(FeatureEncoder):

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from fanin.runs.position import Position
 from fanin.training.gpu_memory import forget_gpu_peaks, gpu_peaks
-from fanin.training.position import Position
 
 
 def test_the_largest_of_all_processes_counts():

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from fanin.data.formats import open_dataset
+from fanin.recipes.recipe_files import load_recipe
 from fanin.training.assemble import build_encoder
 from fanin.training.label_order import related_order
 from fanin.training.preparation import prepare
-from fanin.training.recipe_files import load_recipe
 
 TOPICS, OF_TOPIC = 5, 8
 LABELS = TOPICS * OF_TOPIC

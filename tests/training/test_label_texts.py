@@ -6,11 +6,11 @@ import pytest
 from fanin.data.formats import open_dataset
 from fanin.errors import ConfigError
 from fanin.labels.vocabulary import LabelVocabulary
+from fanin.recipes.recipe_files import load_recipe
 from fanin.training import label_texts as label_texts_module
 from fanin.training.label_texts import label_texts
 from fanin.training.preparation import prepare
 from fanin.training.progress import Silent
-from fanin.training.recipe_files import load_recipe
 
 
 class Letters:

@@ -12,18 +12,18 @@ from fanin.classifier.sparse import SparseLinear
 from fanin.data.formats import open_dataset
 from fanin.estimator import TextClassifier
 from fanin.kernels.spec import SGD, Loss, Positives
+from fanin.recipes.recipe_files import load_recipe
+from fanin.runs.checkpoint import read_checkpoint
+from fanin.runs.checkpoint_series import newest_step
+from fanin.runs.run_folder import RunFolder
 from fanin.training import step as step_module
 from fanin.training import trainer as trainer_module
-from fanin.training.checkpoint import read_checkpoint
-from fanin.training.checkpoint_series import newest_step
 from fanin.training.encoder_update import EncoderUpdate
 from fanin.training.non_finite import NonFiniteError, all_finite
 from fanin.training.objectives import Objectives
 from fanin.training.preparation import prepare
 from fanin.training.progress import Silent
-from fanin.training.recipe_files import load_recipe
 from fanin.training.resume import resume_run
-from fanin.training.run_folder import RunFolder
 from fanin.training.stop_signals import Stopped, StopSignals
 from fanin.training.trainer import Trainer
 from same_runs import log_lines

@@ -9,10 +9,10 @@ from fanin.encoders.features import FeatureEncoder
 from fanin.encoders.intermediate import IntermediateLayer
 from fanin.errors import CheckpointError, ConfigError
 from fanin.model_files import load_model
+from fanin.recipes.recipe import FeaturesSection
+from fanin.recipes.recipe_files import load_recipe
+from fanin.recipes.remedies_recipe import IntermediateSection
 from fanin.training.assemble import build_encoder_update
-from fanin.training.recipe import FeaturesSection
-from fanin.training.recipe_files import load_recipe
-from fanin.training.remedies_recipe import IntermediateSection
 
 AUXILIARY = "auxiliary={clusters: 8, scale: 0.4, cutoff_share: 0.25, schedule: {learning_rate: 0.05}}"
 INTERMEDIATE = "intermediate={width: 96, dropout: 0.1, schedule: {learning_rate: 0.005}}"

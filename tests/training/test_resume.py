@@ -10,12 +10,12 @@ import torch
 
 from fanin.data.formats import open_dataset
 from fanin.errors import BackendError, CheckpointError, ConfigError
-from fanin.training.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
-from fanin.training.checkpoint_series import CheckpointSeries
+from fanin.runs.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from fanin.runs.checkpoint_series import CheckpointSeries
+from fanin.runs.run_folder import RunFolder
 from fanin.training.preparation import prepare
 from fanin.training.progress import Silent
 from fanin.training.resume import resume_run
-from fanin.training.run_folder import RunFolder
 from fanin.training.stop_signals import Stopped, StopSignals
 from fanin.training.trainer import Trainer
 from same_runs import assert_same_run, assert_same_state
@@ -277,7 +277,7 @@ def test_a_best_model_that_is_gone_is_not_missed(stopped_run, tiny_recipe):
 
 def test_other_versions_are_mentioned(stopped_run, tiny_recipe, monkeypatch):
     path, display = stopped_run(tiny_recipe("plain", "training.epochs=2")), Told()
-    monkeypatch.setattr("fanin.training.checkpoint.__version__", "9.9")
+    monkeypatch.setattr("fanin.runs.checkpoint.__version__", "9.9")
     resumed(path, display)
     assert any("written with fanin 0.1.0 (now 9.9)" in line for line in display.lines)
     assert "going on after step 25" in display.lines

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from fanin.errors import CheckpointError
-from fanin.training.checkpoint import DESCRIPTION, read_checkpoint
+from fanin.runs.checkpoint import DESCRIPTION, read_checkpoint
 from same_runs import assert_same_run
 
 SETTINGS = (
@@ -26,7 +26,7 @@ SETTINGS = (
 @pytest.fixture(scope="module")
 def options(tmp_path_factory, tiny_recipe):
     """The options of a run of 90 steps."""
-    from fanin.training.recipe_files import recipe_text
+    from fanin.recipes.recipe_files import recipe_text
 
     path = tmp_path_factory.mktemp("recipe") / "tiny.yaml"
     path.write_text(recipe_text(tiny_recipe("plain", *SETTINGS)), encoding="utf-8")

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from fanin.model_files import load_model
-from fanin.training.recipe_files import recipe_text
+from fanin.recipes.recipe_files import recipe_text
 
 NOISE = ("encoder.dropout=0.2", "encoder.token_dropout=0.1")
 WORDS = ("encoder.lexical_features=60", "classifier.start=tokens", "classifier.start_gain=4")

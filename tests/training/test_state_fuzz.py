@@ -6,11 +6,11 @@ import torch
 
 from fanin.data.formats import open_dataset
 from fanin.errors import FaninError
-from fanin.training.checkpoint import Checkpoint, read_checkpoint
-from fanin.training.checkpoint_series import CheckpointSeries
+from fanin.runs.checkpoint import Checkpoint, read_checkpoint
+from fanin.runs.checkpoint_series import CheckpointSeries
+from fanin.runs.run_folder import RunFolder
 from fanin.training.preparation import prepare
 from fanin.training.progress import Silent
-from fanin.training.run_folder import RunFolder
 from fanin.training.run_state import parts_of
 from fanin.training.step import rewire_after, train_on
 from fanin.training.trainer import Trainer

@@ -108,7 +108,7 @@ def test_what_a_description_cannot_say_is_refused(changes, description):
 
 
 def test_fewer_bits_take_plain_sgd_where_no_update_is_set(tmp_path):
-    from fanin.training.recipe_files import load_recipe
+    from fanin.recipes.recipe_files import load_recipe
 
     path = tmp_path / "own.yaml"
     for kind in ("sparse", "dense", "head_tail"):
@@ -123,7 +123,7 @@ def test_fewer_bits_take_plain_sgd_where_no_update_is_set(tmp_path):
 
 @pytest.mark.parametrize("name", ["bottleneck", "masked", "dense-autograd"])
 def test_baselines_have_no_such_setting(name):
-    from fanin.training.recipe_files import load_recipe
+    from fanin.recipes.recipe_files import load_recipe
 
     with pytest.raises(ConfigError, match=r"classifier.*weights"):
         load_recipe(name, ["classifier.weights=bf16"])

@@ -7,7 +7,7 @@ import torch
 from fanin.data.batches import Batch
 from fanin.errors import ConfigError
 from fanin.labels.propensity import inverse_propensities
-from fanin.training.recipe_files import load_recipe
+from fanin.recipes.recipe_files import load_recipe
 from fanin.training.tail_loss import TailLoss
 
 COUNTS = np.array([1, 16, 0, 100])

@@ -9,7 +9,7 @@ import torch
 from fanin.classifier.sparse import SparseLinear
 from fanin.errors import ConfigError, DataError, FaninError
 from fanin.model_files import load_model
-from fanin.training.run_folder import RunFolder, model_folder
+from fanin.runs.run_folder import RunFolder, model_folder
 from fanin.training.trainer import Trainer
 
 

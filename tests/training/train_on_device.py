@@ -13,11 +13,11 @@ import torch
 import torch._lazy
 
 from fanin.data.formats import open_dataset
+from fanin.recipes.recipe_files import load_recipe
+from fanin.runs.run_folder import RunFolder
 from fanin.training.preparation import prepare
 from fanin.training.progress import Silent
-from fanin.training.recipe_files import load_recipe
 from fanin.training.resume import resume_run
-from fanin.training.run_folder import RunFolder
 from fanin.training.trainer import Trainer
 from planted import TINY
 

@@ -174,10 +174,10 @@ class _Clock:
 def train_and_report(data: str, scratch: str, *settings: str) -> None:
     """The child: prepares, trains, and writes its figures to standard output as JSON."""
     from fanin.data.formats import open_dataset
+    from fanin.recipes.recipe_files import load_recipe
+    from fanin.runs.run_folder import RunFolder
     from fanin.training.preparation import prepare
     from fanin.training.process_memory import peak_bytes
-    from fanin.training.recipe_files import load_recipe
-    from fanin.training.run_folder import RunFolder
     from fanin.training.trainer import Trainer
 
     recipe, clock = load_recipe(_RECIPE, settings), _Clock()

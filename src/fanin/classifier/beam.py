@@ -1,7 +1,7 @@
 """Approximate top-k in two stages: a router chooses a few clusters of labels, whose labels are scored exactly.
 
 The idea of label trees with a beam (Prabhu et al., Parabel, WWW 2018) for a layer that is already trained: what the
-router is taught is which clusters hold the layer's own best labels (:mod:`fanin.training.beam_building`).
+router is taught is which clusters hold the layer's own best labels (:mod:`fanin.beams.building`).
 """
 
 from __future__ import annotations

@@ -31,11 +31,11 @@ def bench_prediction(
     In batch and one text at a time, on the test split (the training split where there is none); with the beam too
     that 'fanin index' has kept, if there is one.
     """
-    from fanin.beam_files import DESCRIPTION, load_beam
+    from fanin.beams.files import DESCRIPTION, load_beam
     from fanin.bench.prediction import measure_prediction
     from fanin.data.formats import open_dataset
     from fanin.model_files import load_model
-    from fanin.training.run_folder import model_folder
+    from fanin.runs.run_folder import model_folder
 
     dataset = open_dataset(data)
     split = "test" if "test" in dataset.split_names else "train"

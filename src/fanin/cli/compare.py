@@ -106,7 +106,7 @@ def _plan(dataset: Dataset, specs: list[str], seeds: str, budget: str | None, *,
     from fanin.compare.machine import describe_machine
     from fanin.compare.plan import Plan
     from fanin.data.content import content_key
-    from fanin.training.recipe_files import load_recipe
+    from fanin.recipes.recipe_files import load_recipe
 
     plan = Plan(
         data=dataset.path.resolve().name,

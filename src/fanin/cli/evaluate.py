@@ -12,7 +12,7 @@ from fanin.cli.options import Data, Device, Json, Run
 from fanin.cli.output import note, write_json, write_table
 
 if TYPE_CHECKING:
-    from fanin.training.recipe import EvaluationSection
+    from fanin.recipes.recipe import EvaluationSection
 
 
 class Split(StrEnum):
@@ -40,9 +40,9 @@ def evaluate(
     from fanin.data.batches import Batches
     from fanin.data.formats import open_dataset
     from fanin.model_files import load_model
+    from fanin.runs.run_folder import model_folder
     from fanin.training.device import resolve_device
     from fanin.training.preparation import SCORING_BATCH, open_split
-    from fanin.training.run_folder import model_folder
     from fanin.training.scoring import score_split
 
     place, dataset = resolve_device(device), open_dataset(data)
@@ -81,9 +81,9 @@ def evaluate(
 
 def _evaluation_section(run: Path) -> EvaluationSection:
     """The cut-offs and propensity model of the run's recipe, or the defaults for a bare model folder."""
-    from fanin.training.recipe import EvaluationSection
-    from fanin.training.recipe_files import load_recipe
-    from fanin.training.run_folder import RECIPE
+    from fanin.recipes.recipe import EvaluationSection
+    from fanin.recipes.recipe_files import load_recipe
+    from fanin.runs.run_folder import RECIPE
 
     recipe = run / RECIPE
     return load_recipe(recipe).evaluation if recipe.is_file() else EvaluationSection()

@@ -36,13 +36,13 @@ def index(
     held-out training texts, where there is none; their labels are not read), and keeps the narrowest that reaches the
     recall. 'fanin predict --beam kept' uses it; it is of no use any more once the model changes.
     """
-    from fanin.beam_files import DESCRIPTION, TENSORS, save_beam
+    from fanin.beams.building import build_beam
+    from fanin.beams.files import DESCRIPTION, TENSORS, save_beam
+    from fanin.beams.quality import measure_beam
     from fanin.cli.progress import make_display
     from fanin.data.formats import open_dataset
     from fanin.model_files import load_model
-    from fanin.training.beam_building import build_beam
-    from fanin.training.beam_quality import measure_beam
-    from fanin.training.run_folder import model_folder
+    from fanin.runs.run_folder import model_folder
 
     dataset, folder = open_dataset(data), model_folder(run)
     dataset.check_split("train")

@@ -17,7 +17,7 @@ def inspect_model(run: Run, json: Json = False) -> None:
     Parameters, density, bytes by part, how many labels read each feature, label counts, and the recipe.
     """
     from fanin.cli.model_facts import model_facts
-    from fanin.training.run_folder import model_folder
+    from fanin.runs.run_folder import model_folder
 
     folder = model_folder(run)
     facts = model_facts(folder) | {"recipe": _recipe(run)}
@@ -29,8 +29,8 @@ def inspect_model(run: Run, json: Json = False) -> None:
 
 def _recipe(run: Path) -> dict[str, Any] | None:
     """The resolved recipe, None for a model folder that is not in a run folder."""
-    from fanin.training.recipe_files import load_recipe
-    from fanin.training.run_folder import RECIPE
+    from fanin.recipes.recipe_files import load_recipe
+    from fanin.runs.run_folder import RECIPE
 
     path = run / RECIPE
     return load_recipe(path).model_dump(mode="json") if path.is_file() else None

@@ -13,10 +13,10 @@ from fanin.cli.output import mebibytes, write_json, write_table
 from fanin.errors import ConfigError
 
 if TYPE_CHECKING:
-    from fanin.training.data_sizes import DataSizes
-    from fanin.training.memory_parts import Part, Stage
-    from fanin.training.memory_plan import MemoryPlan
-    from fanin.training.recipe import Recipe
+    from fanin.memory.data_sizes import DataSizes
+    from fanin.memory.parts import Part, Stage
+    from fanin.memory.plan import MemoryPlan
+    from fanin.recipes.recipe import Recipe
 
 _AMOUNT = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]i?)?B?", re.IGNORECASE)
 
@@ -55,12 +55,12 @@ def plan(
     With --device cuda, which needs none here, it says what lies on the GPU and what beside it.
     Sizes of texts come from the data set's headers and its first 4,000 texts; with --labels short texts are assumed.
     """
+    from fanin.memory.base import base_bytes
+    from fanin.memory.check import over_budget
+    from fanin.memory.plan import plan_memory
+    from fanin.memory.shares import plan_of_a_process
+    from fanin.recipes.recipe_files import load_recipe
     from fanin.training.device import named_device
-    from fanin.training.memory_base import base_bytes
-    from fanin.training.memory_check import over_budget
-    from fanin.training.memory_plan import plan_memory
-    from fanin.training.recipe_files import load_recipe
-    from fanin.training.shares import plan_of_a_process
 
     limit = None if budget is None else _bytes(budget)
     chosen = load_recipe(recipe, settings or [])
@@ -84,7 +84,7 @@ def plan(
 
 def _sizes(data: Path | None, labels: int | None, rows: int | None, recipe: Recipe) -> DataSizes:
     from fanin.data.formats import open_dataset
-    from fanin.training.data_sizes import assumed_sizes, sampled_sizes
+    from fanin.memory.data_sizes import assumed_sizes, sampled_sizes
 
     if (data is None) == (labels is None):
         raise ConfigError("give a data set or --labels N, one of the two")
@@ -98,8 +98,8 @@ def _sizes(data: Path | None, labels: int | None, rows: int | None, recipe: Reci
 
 def _sent(recipe: Recipe, sizes: DataSizes, processes: int) -> list[Part]:
     """What one of several processes sends in a step; nothing where there is one."""
-    from fanin.training.memory_encoder import lay_out_encoder
-    from fanin.training.shares import sent_in_a_step
+    from fanin.memory.encoder_parts import lay_out_encoder
+    from fanin.memory.shares import sent_in_a_step
 
     if processes == 1:
         return []

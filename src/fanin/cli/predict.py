@@ -52,10 +52,10 @@ def predict(
 
     Scores are probabilities where the model was trained with the loss "bce", else raw scores.
     """
-    from fanin.beam_files import load_beam
+    from fanin.beams.files import load_beam
     from fanin.model_files import load_model
+    from fanin.runs.run_folder import model_folder
     from fanin.training.device import resolve_device
-    from fanin.training.run_folder import model_folder
 
     place, blocks = resolve_device(device), _blocks(texts or [], file, source)
     width, folder = _beam_width(beam), model_folder(run)

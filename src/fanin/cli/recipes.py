@@ -9,7 +9,7 @@ import typer
 from fanin.cli.output import write_line, write_table
 
 if TYPE_CHECKING:
-    from fanin.training.classifier_recipe import AnyClassifierSection
+    from fanin.recipes.classifier_recipe import AnyClassifierSection
 
 
 def show_recipes(
@@ -19,7 +19,7 @@ def show_recipes(
 
     It is printed as YAML with every setting spelled out, which is a recipe file again.
     """
-    from fanin.training.recipe_files import load_recipe, recipe_text, shipped_recipes
+    from fanin.recipes.recipe_files import load_recipe, recipe_text, shipped_recipes
 
     if name is not None:
         for line in recipe_text(load_recipe(name)).rstrip("\n").split("\n"):
@@ -44,7 +44,7 @@ def show_recipes(
 
 def _read_by_a_label(section: AnyClassifierSection) -> str:
     """How much of the features a label reads."""
-    from fanin.training.classifier_recipe import (
+    from fanin.recipes.classifier_recipe import (
         BottleneckSection,
         FixedFanInSection,
         HeadTailSection,

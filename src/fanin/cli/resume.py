@@ -42,10 +42,10 @@ def resume(
     from fanin.cli.progress import make_display
     from fanin.processes.launch import joined_processes
     from fanin.report.finished_runs import read_metrics
+    from fanin.runs.run_folder import RunFolder
     from fanin.training.device import resolve_device
     from fanin.training.followed_run import opened_by_first
     from fanin.training.resume import resume_run
-    from fanin.training.run_folder import RunFolder
     from fanin.training.stop_signals import Stopped, StopSignals
 
     place = None if device is None else resolve_device(device)

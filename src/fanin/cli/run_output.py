@@ -10,7 +10,7 @@ from fanin.cli.output import mebibytes, stored_size, write_json, write_line, wri
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from fanin.training.run_folder import RunFolder
+    from fanin.runs.run_folder import RunFolder
 
 
 def write_result(run: Path, metrics: dict[str, Any], *, json: bool) -> None:
@@ -41,7 +41,7 @@ def _write_tables(metrics: dict[str, Any]) -> None:
 
 def how_to_go_on(run: RunFolder) -> str:
     """A line for somebody who stopped a run after it had begun."""
-    from fanin.training.checkpoint_series import newest_step
+    from fanin.runs.checkpoint_series import newest_step
 
     step = newest_step(run.checkpoints)
     begin = "stopped before its first step" if step is None else f"stopped after step {step:,}, which is saved"

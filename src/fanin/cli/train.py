@@ -37,13 +37,13 @@ def train(
     """
     from fanin.cli.progress import make_display
     from fanin.data.formats import open_dataset
+    from fanin.memory.check import check_memory
     from fanin.processes.launch import joined_processes
+    from fanin.recipes.recipe_files import load_recipe
+    from fanin.runs.run_folder import RunFolder
     from fanin.training.device import check_device_of, resolve_device
     from fanin.training.followed_run import opened_by_first
-    from fanin.training.memory_check import check_memory
     from fanin.training.preparation import prepare
-    from fanin.training.recipe_files import load_recipe
-    from fanin.training.run_folder import RunFolder
     from fanin.training.stop_signals import Stopped, StopSignals
     from fanin.training.together import prepare_together
     from fanin.training.trainer import Trainer

@@ -13,7 +13,7 @@ from fanin.report.finished_runs import common_split, read_metrics
 from fanin.report.frontier import draw_frontier
 from fanin.report.summary import run_figures, summarise
 from fanin.report.tables import comma_separated, markdown
-from fanin.training.run_folder import METRICS
+from fanin.runs.run_folder import METRICS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

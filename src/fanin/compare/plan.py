@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from fanin.compare.choices import RecipeChoice, parse_budget, parse_recipes
 from fanin.errors import CheckpointError, ConfigError
 from fanin.folders import replace_file
-from fanin.training.run_folder import METRICS
+from fanin.runs.run_folder import METRICS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

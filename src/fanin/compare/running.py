@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 from fanin.compare.plan import planned_runs, write_plan
 from fanin.compare.training_process import run_fanin
 from fanin.errors import CheckpointError, ConfigError, FaninError
+from fanin.recipes.recipe_files import load_recipe
 from fanin.report.finished_runs import read_metrics
-from fanin.training.checkpoint_series import newest_step
+from fanin.runs.checkpoint_series import newest_step
+from fanin.runs.run_folder import CHECKPOINTS, LOG, RECIPE
 from fanin.training.preparation import prepare
-from fanin.training.recipe_files import load_recipe
-from fanin.training.run_folder import CHECKPOINTS, LOG, RECIPE
 
 if TYPE_CHECKING:
     from collections.abc import Callable

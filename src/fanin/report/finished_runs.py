@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from fanin.errors import CheckpointError
-from fanin.training.run_folder import METRICS
+from fanin.runs.run_folder import METRICS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -15,18 +15,18 @@ from fanin.encoders.transformer_encoder import TransformerEncoder
 from fanin.errors import ConfigError
 from fanin.kernels.drawing import mix_seed
 from fanin.processes.group import ALONE
+from fanin.recipes.recipe import BagSection, FeaturesSection, TransformerSection
 from fanin.training.encoder_update import EncoderUpdate
 from fanin.training.enough_memory import enough_memory
-from fanin.training.recipe import BagSection, FeaturesSection, TransformerSection
 
 if TYPE_CHECKING:
     from fanin.encoders.interface import Encoder
     from fanin.encoders.transformer import Pretrained
     from fanin.processes.group import Processes
-    from fanin.training.optimizer_recipe import ScheduleSection
+    from fanin.recipes.optimizer_recipe import ScheduleSection
+    from fanin.recipes.recipe import AnyEncoderSection
+    from fanin.recipes.remedies_recipe import IntermediateSection
     from fanin.training.preparation import PreparedData
-    from fanin.training.recipe import AnyEncoderSection
-    from fanin.training.remedies_recipe import IntermediateSection
 
 
 def build_encoder(

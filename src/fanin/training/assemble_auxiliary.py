@@ -17,9 +17,9 @@ from fanin.training.label_order import related_clusters
 if TYPE_CHECKING:
     from fanin.encoders.interface import Encoder
     from fanin.processes.group import Processes
+    from fanin.recipes.remedies_recipe import AuxiliarySection
     from fanin.training.preparation import PreparedData
     from fanin.training.progress import ProgressDisplay
-    from fanin.training.remedies_recipe import AuxiliarySection
 
 
 def build_auxiliary(

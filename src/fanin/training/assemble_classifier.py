@@ -20,7 +20,7 @@ from fanin.kernels.spec import Loss
 from fanin.labels.frequency import band_sizes, frequency_bands
 from fanin.labels.prior import log_odds
 from fanin.processes.group import ALONE
-from fanin.training.classifier_recipe import (
+from fanin.recipes.classifier_recipe import (
     AutogradDenseSection,
     BottleneckSection,
     DenseSection,
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from fanin.classifier.interface import Classifier
     from fanin.encoders.interface import Encoder
     from fanin.processes.group import Processes
-    from fanin.training.classifier_recipe import AnyClassifierSection
+    from fanin.recipes.classifier_recipe import AnyClassifierSection
     from fanin.training.preparation import PreparedData
     from fanin.training.progress import ProgressDisplay
 

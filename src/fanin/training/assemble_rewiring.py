@@ -14,8 +14,8 @@ from fanin.classifier.rewiring import Rewiring
 from fanin.classifier.rewiring_schedule import RewiringSchedule
 from fanin.errors import ConfigError
 from fanin.processes.group import ALONE
-from fanin.training.classifier_recipe import FixedFanInSection, MaskedSection
-from fanin.training.rewiring_recipe import RewiringScheduleSection, RewiringSection
+from fanin.recipes.classifier_recipe import FixedFanInSection, MaskedSection
+from fanin.recipes.rewiring_recipe import RewiringScheduleSection, RewiringSection
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from fanin.classifier.sparse import SparseLinear
     from fanin.kernels.spec import Loss
     from fanin.processes.group import Processes
-    from fanin.training.classifier_recipe import AnyClassifierSection
+    from fanin.recipes.classifier_recipe import AnyClassifierSection
 
 
 def build_rewiring(

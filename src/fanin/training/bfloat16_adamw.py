@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    State = dict[str, Tensor]
+    from fanin.recipes.optimizer_recipe import Master
 
-Master = Literal["kahan", "fp32"]
+    State = dict[str, Tensor]
 
 _PIECE = 1 << 22  # values worked on in float32 at a time
 _ROUNDING_SEED = 0x5EC04D

@@ -12,17 +12,17 @@ from fanin.data.store import TokenizedSplit
 from fanin.encoders.bag import BagEncoder
 from fanin.encoders.intermediate import base_encoder
 from fanin.kernels.drawing import mix_seed
-from fanin.training.classifier_recipe import DenseStartSection, FixedFanInSection
+from fanin.recipes.classifier_recipe import DenseStartSection, FixedFanInSection
 from fanin.training.token_start import start_from_tokens
 from fanin.training.warm_start import start_from_centroids
 
 if TYPE_CHECKING:
     from fanin.classifier.interface import Classifier
     from fanin.classifier.sparse import SparseLinear
+    from fanin.recipes.recipe import Recipe
     from fanin.training.parts import TrainingParts
     from fanin.training.preparation import PreparedData
     from fanin.training.progress import ProgressDisplay
-    from fanin.training.recipe import Recipe
 
 
 def start_classifier(recipe: Recipe, data: PreparedData, parts: TrainingParts, display: ProgressDisplay) -> bool:

@@ -18,8 +18,7 @@ if TYPE_CHECKING:
 
     from fanin.encoders.interface import Encoder
     from fanin.processes.group import Processes
-    from fanin.training.bfloat16_adamw import Master
-    from fanin.training.optimizer_recipe import ScheduleSection
+    from fanin.recipes.optimizer_recipe import Master, ScheduleSection
 
 
 class EncoderUpdate:

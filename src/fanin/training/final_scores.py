@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from fanin.data.label_rows import LabelRows
     from fanin.model import TextModel
     from fanin.processes.group import Processes
-    from fanin.training.position import Position
+    from fanin.recipes.recipe import Recipe
+    from fanin.runs.position import Position
+    from fanin.runs.run_folder import RunFolder
     from fanin.training.preparation import PreparedData
     from fanin.training.progress import ProgressDisplay
-    from fanin.training.recipe import Recipe
-    from fanin.training.run_folder import RunFolder
     from fanin.training.scoring import Ranking
 
 

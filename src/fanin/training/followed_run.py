@@ -6,14 +6,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fanin.training.run_folder import RunFolder, RunOrigin
-from fanin.training.run_log import LogMark, RunLog
+from fanin.runs.run_folder import RunFolder, RunOrigin
+from fanin.runs.run_log import LogMark, RunLog
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from fanin.processes.group import Processes
-    from fanin.training.recipe import Recipe
+    from fanin.recipes.recipe import Recipe
 
 
 class _NoLog(RunLog):

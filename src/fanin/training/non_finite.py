@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from fanin.training.run_folder import RunFolder
+    from fanin.runs.run_folder import RunFolder
 
 _BLOCK_VALUES = 1 << 22
 

@@ -11,9 +11,9 @@ if TYPE_CHECKING:
 
     from fanin.classifier.interface import Classifier
     from fanin.kernels.spec import Positives
+    from fanin.recipes.classifier_recipe import AnyClassifierSection
+    from fanin.recipes.remedies_recipe import AuxiliarySection
     from fanin.training.auxiliary import AuxiliaryObjective
-    from fanin.training.classifier_recipe import AnyClassifierSection
-    from fanin.training.remedies_recipe import AuxiliarySection
 
 
 class StepLosses(NamedTuple):

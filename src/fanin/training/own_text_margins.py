@@ -12,7 +12,7 @@ from fanin.data.store import TokenizedSplit
 from fanin.encoders.bag import BagEncoder
 from fanin.labels.own_text import own_text_shares
 from fanin.labels.strongest_tokens import text_rows
-from fanin.training.classifier_recipe import FixedFanInSection
+from fanin.recipes.classifier_recipe import FixedFanInSection
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from fanin.data.batches import Batch
     from fanin.encoders.interface import Encoder
-    from fanin.training.classifier_recipe import AnyClassifierSection
+    from fanin.recipes.classifier_recipe import AnyClassifierSection
     from fanin.training.preparation import PreparedData
 
 

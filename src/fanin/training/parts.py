@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     from fanin.classifier.rewiring import Rewiring
     from fanin.encoders.interface import Encoder
     from fanin.processes.group import Processes
+    from fanin.recipes.recipe import Recipe
     from fanin.training.encoder_update import EncoderUpdate
     from fanin.training.preparation import PreparedData
     from fanin.training.progress import ProgressDisplay
-    from fanin.training.recipe import Recipe
 
 
 class LabelStructure(NamedTuple):

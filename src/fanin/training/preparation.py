@@ -22,10 +22,10 @@ from fanin.errors import CheckpointError, ConfigError, DataError
 from fanin.folders import replacing_folder
 from fanin.mapped_arrays import forget
 from fanin.model import check_features
+from fanin.recipes.recipe import BagSection, FeaturesSection, TransformerSection
 from fanin.training.assemble import build_transformer
 from fanin.training.label_texts import label_texts
 from fanin.training.progress import Silent, stage_progress
-from fanin.training.recipe import BagSection, FeaturesSection, TransformerSection
 from fanin.training.vector_cache import vector_store
 
 if TYPE_CHECKING:
@@ -40,8 +40,8 @@ if TYPE_CHECKING:
     from fanin.data.store import SplitStore
     from fanin.encoders.interface import TextTokenizer
     from fanin.model import TextModel
+    from fanin.recipes.recipe import Recipe, TokenizerSection
     from fanin.training.progress import ProgressDisplay
-    from fanin.training.recipe import Recipe, TokenizerSection
 
 SCORING_BATCH = 1024
 _COUNT_BLOCK = 1 << 22

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 from fanin.data.formats import open_dataset
 from fanin.errors import BackendError, CheckpointError, ConfigError
 from fanin.processes.group import ALONE
-from fanin.training.checkpoint import package_versions
-from fanin.training.checkpoint_series import CheckpointSeries
+from fanin.recipes.recipe_files import load_recipe, recipe_from_values
+from fanin.runs.checkpoint import package_versions
+from fanin.runs.checkpoint_series import CheckpointSeries
+from fanin.runs.run_folder import RECIPE
+from fanin.runs.run_log import LogMark
 from fanin.training.device import resolve_device
 from fanin.training.preparation import prepare
-from fanin.training.recipe_files import load_recipe, recipe_from_values
-from fanin.training.run_folder import RECIPE
-from fanin.training.run_log import LogMark
 from fanin.training.together import prepare_together, recipe_from_first
 from fanin.training.trainer import Trainer
 
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     import torch
 
     from fanin.processes.group import Processes
-    from fanin.training.checkpoint import Checkpoint
+    from fanin.recipes.recipe import Recipe
+    from fanin.runs.checkpoint import Checkpoint
+    from fanin.runs.run_folder import RunFolder
     from fanin.training.preparation import PreparedData
     from fanin.training.progress import ProgressDisplay
-    from fanin.training.recipe import Recipe
-    from fanin.training.run_folder import RunFolder
     from fanin.training.stop_signals import StopSignals
     from fanin.training.trainer import TrainingResult
 
@@ -54,7 +54,7 @@ def resume_run(
     within what the order of sums may change.
 
     Args:
-        run: what :meth:`fanin.training.run_folder.RunFolder.open` gave; not finished.
+        run: what :meth:`fanin.runs.run_folder.RunFolder.open` gave; not finished.
         display: told of the progress, and what is gone on from.
         data: the data set, where it has moved.
         settings: changes of single settings, each "section.key=value": learning rates, checkpoints,

@@ -13,8 +13,8 @@ from fanin.kernels.drawing import mix_seed
 from fanin.processes.group import ALONE
 from fanin.processes.lost import LostProcessError
 from fanin.processes.spread import SpreadTensors, handed_out
+from fanin.runs.checkpoint import RunFacts
 from fanin.tensor_files import copy_into, distinct_tensors, first_complaint
-from fanin.training.checkpoint import RunFacts
 from fanin.training.non_finite import NonFiniteError, all_finite
 from fanin.training.parts import LabelStructure, build_parts
 
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 
     from fanin.classifier.interface import Classifier
     from fanin.processes.group import Processes
-    from fanin.training.checkpoint import Checkpoint, Part
+    from fanin.recipes.recipe import Recipe
+    from fanin.runs.checkpoint import Checkpoint, Part
+    from fanin.runs.position import Position
+    from fanin.runs.run_log import LogMark
     from fanin.training.parts import TrainingParts
-    from fanin.training.position import Position
     from fanin.training.preparation import PreparedData
     from fanin.training.progress import ProgressDisplay
-    from fanin.training.recipe import Recipe
-    from fanin.training.run_log import LogMark
 
 _WEIGHTS = ("encoder", "encoder_update", "classifier", "classifier_update", "auxiliary")
 

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from fanin.data.label_rows import LabelRows
     from fanin.evaluation.metrics import Metrics
     from fanin.model import TextModel
+    from fanin.recipes.recipe import EvaluationSection
     from fanin.training.progress import ProgressDisplay
-    from fanin.training.recipe import EvaluationSection
 
     Ranking: TypeAlias = Callable[[Batch, int, Positives | None], Tensor]
     """The ids of the k best labels of a batch, (B, k), but for the pairs that are barred."""

@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from fanin.data.batches import Batch
-    from fanin.training.classifier_recipe import AnyClassifierSection
+    from fanin.recipes.classifier_recipe import AnyClassifierSection
+    from fanin.recipes.recipe import EvaluationSection
     from fanin.training.own_text_margins import OwnTextMargins
-    from fanin.training.recipe import EvaluationSection
 
 
 class TailLoss:

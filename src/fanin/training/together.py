@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fanin.processes.launch import first_on_machine
-from fanin.training.recipe_files import recipe_from_values
+from fanin.recipes.recipe_files import recipe_from_values
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from fanin.processes.group import Processes
+    from fanin.recipes.recipe import Recipe
     from fanin.training.preparation import PreparedData
-    from fanin.training.recipe import Recipe
 
 
 def prepare_together(processes: Processes, make: Callable[[], PreparedData]) -> PreparedData:

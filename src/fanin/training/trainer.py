@@ -13,16 +13,16 @@ import torch
 from fanin.kernels.drawing import mix_seed
 from fanin.model_files import load_model
 from fanin.processes.group import ALONE
-from fanin.training.checkpoint_series import CheckpointSeries, newest_step
+from fanin.runs.checkpoint_series import CheckpointSeries, newest_step
+from fanin.runs.position import Position
+from fanin.runs.run_log import LogMark
 from fanin.training.classifier_start import start_classifier
 from fanin.training.device import check_device_of
 from fanin.training.final_scores import final_scores
 from fanin.training.gpu_memory import forget_gpu_peaks, gpu_peaks
 from fanin.training.non_finite import NonFiniteError, advice_on_rates
 from fanin.training.parts import build_parts
-from fanin.training.position import Position
 from fanin.training.process_memory import peak_bytes
-from fanin.training.run_log import LogMark
 from fanin.training.run_state import facts_of, parts_of, require_finite_state, state_of
 from fanin.training.scoring import score_split
 from fanin.training.shared_model import keep_model, shared_ranking, take_kept_model
@@ -33,12 +33,12 @@ if TYPE_CHECKING:
     from fanin.data.batches import Batch
     from fanin.model import TextModel
     from fanin.processes.group import Processes
-    from fanin.training.checkpoint import Checkpoint
+    from fanin.recipes.recipe import Recipe
+    from fanin.runs.checkpoint import Checkpoint
+    from fanin.runs.run_folder import RunFolder
     from fanin.training.parts import TrainingParts
     from fanin.training.preparation import PreparedData
     from fanin.training.progress import ProgressDisplay
-    from fanin.training.recipe import Recipe
-    from fanin.training.run_folder import RunFolder
     from fanin.training.scoring import Ranking, Scores
 
 _MOST_SKIPPED = 10

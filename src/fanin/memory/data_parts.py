@@ -1,0 +1,127 @@
+"""What a data set takes in memory: while it is made ready, and while a run reads it."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from fanin.data.building import BLOCK_TEXTS
+from fanin.encoders.frequent import MOST_CODES, MOST_WORDS
+from fanin.labels.features import SUMMED_VALUES
+from fanin.labels.text_vectors import BLOCK_TOKENS, DEFAULT_DIM
+from fanin.labels.two_means import BLOCK_ROWS
+from fanin.memory.parts import Part, part
+from fanin.recipes.recipe import BagSection, FeaturesSection, TransformerSection
+
+if TYPE_CHECKING:
+    from fanin.memory.data_sizes import DataSizes
+    from fanin.recipes.recipe import Recipe
+
+_FLOAT, _LONG = 4, 8
+_WORD = 170  # bytes of a word and of its count in a dictionary
+_CODE = 50  # bytes of a pair that is counted, while counts are merged
+_SPLIT_WORD = 130  # bytes of a word of a text that is being turned into tokens
+_COUNTED_TEXTS = 16_384
+_OF_A_ROW = 8
+_WHILE_DRAWN = 41  # bytes a training text while rows are held out
+_OF_AN_EPOCH = 24  # bytes a training text: the order of an epoch
+_AROUND_A_ROW = 1 << 16  # bytes of a file that come into memory with a row
+_NAME_AS_TEXT = 68  # bytes of a label name of four tokens: these, offsets, its label, and its place in an epoch
+_NAME_CHECK = 28  # bytes a label while names are checked
+
+
+def preparation_bytes(recipe: Recipe, sizes: DataSizes) -> int:
+    """The most that is there for a while when the data are made ready, where nothing of it is in the cache yet."""
+    names = _NAME_CHECK * sizes.labels
+    if isinstance(recipe.encoder, FeaturesSection):
+        values = (sizes.rows + sizes.other_rows) * sizes.values_per_text
+        return int(names + 2 * _LONG * values + 2 * _LONG * sizes.rows)
+    block = min(BLOCK_TEXTS, sizes.rows) * (sizes.words_per_text or sizes.tokens_per_text) * _SPLIT_WORD
+    most = max(names + block, sizes.rows * _WHILE_DRAWN)
+    if isinstance(recipe.encoder, BagSection):
+        words = _WORD * min(sizes.distinct_words, MOST_WORDS)
+        pairs = _CODE * min(sizes.distinct_pairs, MOST_CODES) if recipe.tokenizer.frequent_pairs else 0
+        counted = min(_COUNTED_TEXTS, sizes.rows) * sizes.words_per_text * _SPLIT_WORD
+        most = max(most, words, pairs + counted)
+    return int(most)
+
+
+def data_parts(recipe: Recipe, sizes: DataSizes, vector: int) -> list[Part]:
+    """The data as a run reads them, rows and label names.
+
+    Args:
+        recipe: the recipe.
+        sizes: of the data.
+        vector: bytes of the vector of a text, where a frozen transformer's are kept on disk.
+    """
+    rows = sizes.rows + sizes.other_rows
+    steps = recipe.training.steps
+    touched = math.inf if steps is None else _AROUND_A_ROW * steps * recipe.training.batch_size
+    positives = rows * sizes.labels_per_text * _FLOAT
+    held = part("rows", sizes.rows * (_OF_A_ROW + _OF_AN_EPOCH)) + part("label names", 5 * sizes.labels)
+    held += part("label counts", _LONG * sizes.labels)
+    if recipe.training.label_texts:
+        held += part("label names as texts", _NAME_AS_TEXT * sizes.labels)
+    match recipe.encoder:
+        case FeaturesSection():
+            values = rows * sizes.values_per_text * _LONG
+            mapped = rows * sizes.columns * sizes.feature_bytes
+            return [
+                *held,
+                *part("labels", positives + rows * _LONG),
+                *part("sparse features", values),
+                *part("features on disk", min(mapped, touched), mapped=True),
+            ]
+        case TransformerSection(frozen=True):
+            stored = rows * vector + positives
+            return [*held, *part("vectors and labels on disk", min(stored, touched), mapped=True)]
+        case _:
+            vocabulary = sizes.vocabulary(recipe.tokenizer)
+            tokens = rows * sizes.tokens_per_text * (2 if vocabulary <= 1 << 16 else 4)
+            own_words = min(sizes.frequent_words, recipe.tokenizer.vocabulary_size)
+            own_pairs = min(sizes.frequent_pairs, recipe.tokenizer.frequent_pairs)
+            stored = tokens + positives + 2 * _LONG * rows
+            return [
+                *held,
+                *part("tokenizer", _WORD * own_words + _LONG * own_pairs),
+                *part("tokens and labels on disk", min(stored, touched), mapped=True),
+            ]
+
+
+def label_order_bytes(recipe: Recipe, sizes: DataSizes, features: int) -> int:
+    """The most that is there for a while when related labels are found.
+
+    Args:
+        recipe: the recipe.
+        sizes: of the data.
+        features: of a vector, where texts have no tokens.
+    """
+    tokens = not isinstance(recipe.encoder, FeaturesSection)
+    dim = DEFAULT_DIM if tokens else features
+    projected = min(BLOCK_TOKENS, sizes.rows * sizes.tokens_per_text)
+    texts = projected / max(sizes.tokens_per_text, 1)
+    table = _FLOAT * sizes.vocabulary(recipe.tokenizer) * dim if tokens else 0
+    projecting = 3 * table + projected * 9 * _LONG + texts * dim * _FLOAT if tokens else 0
+    vectors = sizes.labels * dim
+    summing = table + vectors + _FLOAT * min(sizes.labels * dim, SUMMED_VALUES) + projected * 4 * _LONG
+    clustering = vectors + 4 * _LONG * sizes.labels + 5 * _FLOAT * min(sizes.labels, BLOCK_ROWS) * dim
+    return int(max(projecting, summing, clustering))
+
+
+def token_start_bytes(sizes: DataSizes) -> int:
+    """The most that is there for a while at a start from tokens: all texts and positives as sparse matrices."""
+    entries, positives = sizes.rows * sizes.tokens_per_text, sizes.rows * sizes.labels_per_text
+    summed = min(positives * sizes.tokens_per_text, 1 << 23)
+    return int(max(40 * entries, 12 * entries + 16 * positives + 50 * summed) + _LONG * sizes.labels)
+
+
+def own_text_bytes(sizes: DataSizes) -> int:
+    """The most that is there for a while when margins for texts' own words are made."""
+    entries, pairs = sizes.rows * sizes.tokens_per_text, sizes.rows * sizes.labels_per_text
+    worked_on = min(pairs * sizes.tokens_per_text, 1 << 21)
+    return int(max(40 * entries, 12 * entries + 40 * pairs + 80 * worked_on))
+
+
+def evaluation_bytes(labels: int) -> int:
+    """What metrics keep of every label, and make of it at first."""
+    return 74 * labels

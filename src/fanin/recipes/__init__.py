@@ -1,0 +1,1 @@
+"""Recipes: the sections of settings, their files, and those that are shipped."""

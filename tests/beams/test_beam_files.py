@@ -1,0 +1,155 @@
+"""A beam beside its model: it comes back, and nothing that is damaged or belongs to other weights is used."""
+
+import json
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from fanin.beams import files as beam_files
+from fanin.beams.files import load_beam, save_beam
+from fanin.classifier.beam import Beam
+from fanin.classifier.label_clusters import LabelClusters
+from fanin.errors import CheckpointError, ConfigError
+from fanin.estimator import TextClassifier
+from fanin.model_files import load_model
+
+
+@pytest.fixture(scope="module")
+def run(planted, tiny_recipe, train):
+    return train(planted, tiny_recipe("plain", "training.epochs=1"))[1]
+
+
+@pytest.fixture
+def folder(run, tmp_path):
+    return shutil.copytree(run.model, tmp_path / "model")
+
+
+@pytest.fixture
+def model(folder):
+    return load_model(folder)
+
+
+@pytest.fixture
+def beam(model):
+    D, L = model.classifier.in_features, model.classifier.out_features
+    clusters = LabelClusters(torch.arange(L).flip(0).int(), torch.tensor([0, 10, L]), torch.zeros(2, dtype=torch.int64))
+    return Beam(clusters, torch.randn(1, D), torch.randn(1), None, 1)
+
+
+def test_a_saved_beam_comes_back(folder, model, beam):
+    save_beam(beam, folder, {"recall": 0.9})
+    again = load_beam(folder, model.classifier)
+    assert again.width == 1
+    assert load_beam(folder, model.classifier, 2).width == 2
+    for name in ("weight", "bias"):
+        assert torch.equal(getattr(again, name), getattr(beam, name))
+    for name in ("members", "bounds", "part"):
+        assert torch.equal(getattr(again.clusters, name), getattr(beam.clusters, name))
+    texts = ["word1 word2", ""]
+    assert model.predict(texts, 3, beam=again) == model.predict(texts, 3, beam=beam)
+    assert json.loads((folder / "beam.json").read_text())["facts"] == {"recall": 0.9}
+    assert load_model(folder).predict(texts, 3) == model.predict(texts, 3)  # a model does not mind its beam
+    assert not list(folder.glob("*.draft"))
+
+
+def test_folded_inputs_come_back(folder, model, beam):
+    D = model.classifier.in_features
+    fold = torch.tensor([1, -2, 2, -1], dtype=torch.int32)
+    folded = Beam(beam.clusters, torch.randn(1, D - 2), beam.bias, fold, 1)
+    save_beam(folded, folder, {})
+    again = load_beam(folder, model.classifier)
+    assert torch.equal(again.fold, fold)
+    assert model.predict(["word1"], 3, beam=again) == model.predict(["word1"], 3, beam=folded)
+
+
+def test_a_beam_of_other_weights_is_refused(folder, model, beam):
+    save_beam(beam, folder, {})
+    tensors = load_file(folder / "classifier.safetensors")
+    tensors["bias"][3] += 1
+    save_file(tensors, folder / "classifier.safetensors")
+    with pytest.raises(CheckpointError, match="the model has changed.*fanin index"):
+        load_beam(folder, model.classifier)
+    save_beam(beam, folder, {})  # made anew for the weights that are there now
+    assert load_beam(folder, model.classifier)
+
+
+def test_missing_and_damaged_files_are_refused(folder, model, beam):
+    with pytest.raises(CheckpointError, match="has no beam"):
+        load_beam(folder, model.classifier)
+    save_beam(beam, folder, {})
+    tensors, description = folder / "beam.safetensors", folder / "beam.json"
+    whole = tensors.read_bytes(), description.read_text()
+    for damage in (whole[0][:-1], whole[0][:-1] + bytes([whole[0][-1] ^ 1]), b""):
+        tensors.write_bytes(damage)
+        with pytest.raises(CheckpointError, match="damaged"):
+            load_beam(folder, model.classifier)
+    tensors.unlink()
+    with pytest.raises(CheckpointError, match="missing"):
+        load_beam(folder, model.classifier)
+    tensors.write_bytes(whole[0])
+    good = json.loads(whole[1])
+    for text in (
+        "",
+        "[]",
+        "{}",
+        "[" * 100_000,
+        *(
+            json.dumps(good | change)
+            for change in (
+                {"format": 2},
+                {"width": 0},
+                {"width": True},
+                {"width": "1"},
+                {"sha256": None},
+                {"model_sha256": 3},
+            )
+        ),
+    ):
+        description.write_text(text)
+        with pytest.raises(CheckpointError, match=r"beam\.json"):
+            load_beam(folder, model.classifier)
+    description.write_text(whole[1])
+    assert load_beam(folder, model.classifier)
+
+
+def _changed(tensors, name, value):
+    return tensors | {name: value}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("weight", torch.zeros(1, 3)),
+        ("weight", torch.zeros(1, 32, dtype=torch.float64)),
+        ("weight", torch.zeros(3, 32)),
+        ("bias", torch.zeros(2)),
+        ("members", torch.zeros(40, dtype=torch.int32)),
+        ("bounds", torch.tensor([0, 50, 40])),
+        ("part", torch.tensor([0, 1])),
+        ("fold", torch.zeros(4, dtype=torch.int32)),
+        ("fold", torch.ones(40, dtype=torch.int32)),
+        ("another", torch.zeros(1)),
+    ],
+    ids=lambda value: value if isinstance(value, str) else str(tuple(value.shape)),
+)
+def test_tensors_that_do_not_fit_are_refused(folder, model, beam, name, value, monkeypatch):
+    """Their digest is right: whoever wrote them meant it."""
+    write = beam_files.write_tensors
+    monkeypatch.setattr(beam_files, "write_tensors", lambda tensors, path: write(tensors | {name: value}, path))
+    save_beam(beam, folder, {})
+    with pytest.raises(CheckpointError, match=r"beam\.safetensors"):
+        load_beam(folder, model.classifier)
+
+
+def test_a_classifier_uses_the_beam_of_its_folder(folder, model, beam):
+    save_beam(beam, folder, {})
+    classifier = TextClassifier.load(folder)
+    texts = ["word1 word2", "word3"]
+    assert classifier.predict(texts, 3, beam="kept") == model.predict(texts, 3, beam=beam)
+    assert classifier.predict(texts, 3, beam=2) == classifier.predict(texts, 3) == model.predict(texts, 3)
+    with pytest.raises(ConfigError, match="at least 1"):
+        classifier.predict(texts, beam=0)
+    with pytest.raises(ConfigError, match="folder"):
+        TextClassifier(model).predict(texts, beam="kept")
