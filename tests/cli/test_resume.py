@@ -50,11 +50,11 @@ def test_it_goes_on_and_prints_what_train_would(stopped, drinks, tiny, tmp_path,
 def test_stopped_while_the_kept_model_is_scored(scorings, drinks, tiny, tmp_path, invoke, monkeypatch):
     """Nothing is trained any more, and what was trained has left memory: the last state stands on the disk."""
 
-    def stop(*arguments):
+    def stop(*arguments, **options):
         calls.append(arguments)
         if len(calls) == scorings:
             os.kill(os.getpid(), signal.SIGTERM)
-        return score_split(*arguments)
+        return score_split(*arguments, **options)
 
     calls, score_split = [], final_scores.score_split
     whole, run = tmp_path / "whole", tmp_path / "run"

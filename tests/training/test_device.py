@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from fanin.errors import BackendError, ConfigError
+from fanin.processes.group import ALONE
 from fanin.training import run_state
 from fanin.training.device import resolve_device
 
@@ -84,6 +85,6 @@ def test_random_numbers_of_a_gpu_go_on(known, monkeypatch):
     position = SimpleNamespace(step=7)
     checkpoint = SimpleNamespace(tensors=lambda _part: found, facts=SimpleNamespace(position=position))
     for device in (torch.device("cpu"), gpu):
-        run_state._restore_random_state(checkpoint, device, seed=5)
+        run_state._restore_random_state(checkpoint, device, seed=5, processes=ALONE)
     [only] = told
     assert torch.equal(only, state) if known else isinstance(only, int)
