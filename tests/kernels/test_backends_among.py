@@ -12,13 +12,19 @@ from fanin.kernels.chosen_clusters import ChosenClusters, SharedVectors
 from fanin.kernels.reference import ReferenceBackend
 from fanin.kernels.spec import Positives, SharedScores
 from kernel_checks import SHAPES, assert_close, integer_layer, random_input
+from triton_under_test import triton_backend
 
 pytestmark = pytest.mark.usefixtures("poisoned_memory")
 STORED = [torch.float32, torch.bfloat16, torch.float8_e4m3fn]
 
 
-@pytest.fixture(params=["reference", "cpu-1-thread", "cpu-2-threads"], scope="module")
+TRITON = pytest.param("triton", marks=[pytest.mark.gpu] if torch.cuda.is_available() else [])
+
+
+@pytest.fixture(params=["reference", "cpu-1-thread", "cpu-2-threads", TRITON], scope="module")
 def among_backend(request, compiled_backend):
+    if request.param == "triton":
+        return triton_backend()
     return ReferenceBackend() if request.param == "reference" else compiled_backend(int(request.param[4]))
 
 

@@ -9,6 +9,7 @@ import torch
 
 from fanin.errors import BackendError
 from fanin.kernels.checks import ArrayChecks
+from fanin.kernels.reference import ReferenceBackend
 from fanin.kernels.spec import DEFAULT_CHUNK_SIZE, StepResult, moment_count
 from fanin.kernels.triton import grouped, grouped_gradients, per_label, per_label_weights, rounding, topk
 from fanin.kernels.triton import sets as sets_kernels
@@ -138,17 +139,15 @@ class TritonBackend:
 
     def topk_among(
         self,
-        layer: SparseWeights,  # noqa: ARG002 - it is refused whatever is given
-        x: Tensor,  # noqa: ARG002
-        k: int,  # noqa: ARG002
-        chosen: ChosenClusters,  # noqa: ARG002
-        exclude: Positives | None,  # noqa: ARG002
-        shared: SharedVectors | None = None,  # noqa: ARG002
+        layer: SparseWeights,
+        x: Tensor,
+        k: int,
+        chosen: ChosenClusters,
+        exclude: Positives | None,
+        shared: SharedVectors | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Refused: a GPU scores all labels so fast that a selection of them is not worth kernels of its own."""
-        raise BackendError(
-            "the triton backend has no approximate top-k; leave out the beam, or move the model to the CPU"
-        )
+        """In plain torch, row by row: a GPU scores all labels so fast that a selection is not worth its own kernels."""
+        return ReferenceBackend().topk_among(layer, x, k, chosen, exclude, shared)
 
     def widen_into(self, stored: Tensor, out: Tensor) -> None:
         """Float32 values of bfloat16 or float8; torch's own copy, which is exact and as fast as memory."""
