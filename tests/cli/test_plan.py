@@ -31,6 +31,14 @@ def test_a_plan_by_numbers_and_a_budget(invoke):
     assert "classifier weights" in outcome.out  # the plan itself is shown all the same
 
 
+def test_ways_that_are_enough_together_only_are_told_so(invoke):
+    outcome = invoke("plan", "--labels", "10000000", "--recipe", "plain", "--device", "cuda", "--budget", "1GiB")
+    first, *ways = outcome.err.splitlines()
+    assert first.endswith("1.0 GiB are the budget. None of these is enough alone; the last, several together, is:")
+    assert all(way.endswith(" GiB") for way in ways[:-1])  # a GiB and more
+    assert ways[-1].endswith(" MiB")
+
+
 def test_a_plan_for_a_gpu_needs_none(invoke):
     numbers = ("plan", "--labels", "3000000", "--rows", "1000000", "--recipe", "plain", "--device", "cuda")
     outcome = invoke(*numbers)

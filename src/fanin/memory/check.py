@@ -75,9 +75,15 @@ def over_budget(
     """
     place = "memory on the GPU" if gpu and not beside else "memory"
     head = f"training needs about {gibibytes(needed)} of {place}; {gibibytes(budget)} are {what}"
-    ways = ways_out(recipe, sizes, base, budget, gpu=gpu, beside=beside)[:_SHOWN]
+    ways = ways_out(recipe, sizes, base, budget, gpu=gpu, beside=beside)
+    ways = [*ways[: _SHOWN - 1], *ways[_SHOWN - 1 :][-1:]]  # the last may be the only one that is enough
     if not ways:
         return MemoryPlanError(f"{head}; no single setting saves much: take a smaller data set or a larger machine")
     lines = [f"  {number}. {way}" for number, way in enumerate(ways, 1)]
-    advice = "Any of these brings it under that:" if ways[-1].needed <= budget else "These save most, none enough:"
+    if ways[0].needed <= budget:
+        advice = "Any of these brings it under that:"
+    elif ways[-1].needed <= budget:
+        advice = "None of these is enough alone; the last, several together, is:"
+    else:
+        advice = "These save most, none enough:"
     return MemoryPlanError("\n".join([f"{head}. {advice}", *lines]))
