@@ -125,6 +125,7 @@ def test_without_the_test_split(drinks, mine, trainings, tmp_path, invoke):
     assert outcome.code == 0, outcome.err
     assert json.loads(outcome.out)["split"] == "validation"
     assert "--no-test" in trainings[0]
+    assert trainings[0][trainings[0].index("--device") + 1] == "cpu"
     assert "--no-test" in invoke("compare", drinks, *options).err  # the two do not mix
 
 
@@ -200,6 +201,8 @@ def test_without_matplotlib_the_tables_are_written(drinks, mine, trainings, tmp_
         (("--table",), "compare.json"),
         (("DATA", "--table"), "--table takes --out DIR alone"),
         (("no/such/folder", "--recipe", "default"), "no/such/folder"),
+        (("DATA", "--recipe", "default", "--device", "cuda:99"), "device 'cuda:99': torch"),
+        (("DATA", "--recipe", "default", "--device", "gpu"), "device 'gpu' is not known"),
     ],
 )
 def test_mistakes_are_said_and_nothing_is_made(arguments, message, drinks, tmp_path, invoke):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fanin.cli.options import Json, Quiet
+from fanin.cli.options import Device, Json, Quiet
 from fanin.cli.output import note, write_json, write_line, write_table
 from fanin.errors import ConfigError, FaninError
 
@@ -45,6 +45,7 @@ def compare(
     no_test: Annotated[
         bool, typer.Option("--no-test", help="Leave the test split unscored, and compare by validation scores.")
     ] = False,
+    device: Device = "cpu",
     table: Annotated[
         bool, typer.Option("--table", help="Train nothing; write the tables again from the runs that are finished.")
     ] = False,
@@ -60,6 +61,7 @@ def compare(
     """
     from fanin.compare.plan import read_plan
     from fanin.data.formats import open_dataset
+    from fanin.training.device import resolve_device
 
     if table:
         if data is not None or recipe:
@@ -69,7 +71,8 @@ def compare(
     if data is None or not recipe:
         raise ConfigError("fanin compare needs DATA and at least one --recipe; or --table for the runs that are there")
     dataset = open_dataset(data)
-    plan = _plan(dataset, recipe, seeds, budget, score_test=not no_test)
+    resolve_device(device)
+    plan = _plan(dataset, recipe, seeds, budget, device, score_test=not no_test)
     failed = _run(plan, dataset, out, quiet=quiet)
     try:
         _report(out, read_plan(out), json=json)
@@ -101,7 +104,7 @@ def _run(plan: Plan, dataset: Dataset, out: Path, *, quiet: bool) -> list[str]:
             raise typer.Exit(130) from None
 
 
-def _plan(dataset: Dataset, specs: list[str], seeds: str, budget: str | None, *, score_test: bool) -> Plan:
+def _plan(dataset: Dataset, specs: list[str], seeds: str, budget: str | None, device: str, *, score_test: bool) -> Plan:
     from fanin.compare.choices import parse_budget, parse_recipes, parse_seeds
     from fanin.compare.machine import describe_machine
     from fanin.compare.plan import Plan
@@ -113,6 +116,7 @@ def _plan(dataset: Dataset, specs: list[str], seeds: str, budget: str | None, *,
         data_key=content_key(dataset),
         budget=parse_budget(budget),
         score_test=score_test,
+        device=device,
         machine=describe_machine(),
         recipes=tuple(parse_recipes(specs)),
         seeds=parse_seeds(seeds),
@@ -149,6 +153,7 @@ def _document(out: Path, outcome: Outcome, files: list[Path]) -> dict[str, Any]:
         "comparison": str(out),
         "data": plan.data,
         "budget": str(plan.budget),
+        "device": plan.device,
         "machine": plan.machine,
         "split": outcome.split,
         "recipes": [

@@ -1,6 +1,7 @@
 """A comparison's folder: its plan, which says what belongs into it, and one run folder a recipe and seed.
 
-A folder belongs to one data set, one budget and one choice about the test split; recipes and seeds can be added.
+A folder belongs to one data set, one budget, one device and one choice about the test split; recipes and seeds can be
+added.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ class Plan:
         data_key: of its content.
         budget: of every run.
         score_test: whether the runs score the test split.
+        device: what they train on, as ``--device`` names it.
         machine: where they run, for people.
         recipes: in the order of the tables.
         seeds: of every recipe.
@@ -45,6 +47,7 @@ class Plan:
     data_key: str
     budget: Budget
     score_test: bool
+    device: str
     machine: str
     recipes: tuple[RecipeChoice, ...]
     seeds: tuple[int, ...]
@@ -122,6 +125,7 @@ def write_plan(folder: Path, plan: Plan) -> None:
         "data_key": plan.data_key,
         "budget": str(plan.budget),
         "score_test": plan.score_test,
+        "device": plan.device,
         "machine": plan.machine,
         "recipes": {choice.name: choice.spec for choice in plan.recipes},
         "seeds": list(plan.seeds),
@@ -137,13 +141,14 @@ def joined(folder: Path, old: Plan, new: Plan) -> Plan:
     """An earlier plan with the recipes and seeds of a newer one added.
 
     Raises:
-        ConfigError: the newer one has another data set, budget or choice about the test split, or another recipe
-            under a name that is there.
+        ConfigError: the newer one has another data set, budget, device or choice about the test split, or another
+            recipe under a name that is there.
     """
     for what, before, now in (
         ("data set", (old.data, old.data_key), (new.data, new.data_key)),
         ("budget", str(old.budget), str(new.budget)),
         ("choice about the test split (--no-test)", old.score_test, new.score_test),
+        ("device", old.device, new.device),
     ):
         if before != now:
             raise ConfigError(
@@ -200,6 +205,7 @@ def _from_values(values: Any) -> Plan:
         data_key=str(values["data_key"]),
         budget=parse_budget(values["budget"]),
         score_test=bool(values["score_test"]),
+        device=str(values.get("device", "cpu")),
         machine=str(values["machine"]),
         recipes=tuple(parse_recipes([str(spec) for spec in values["recipes"].values()])),
         seeds=tuple(int(seed) for seed in values["seeds"]),

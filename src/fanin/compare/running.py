@@ -14,6 +14,7 @@ from fanin.recipes.recipe_files import load_recipe
 from fanin.report.finished_runs import read_metrics
 from fanin.runs.checkpoint_series import newest_step
 from fanin.runs.run_folder import CHECKPOINTS, LOG, RECIPE
+from fanin.training.device import resolve_device
 from fanin.training.preparation import prepare
 
 if TYPE_CHECKING:
@@ -100,9 +101,11 @@ class Runner:
 
     def _prepare(self, plan: Plan, pending: list[PlannedRun], display: ProgressDisplay) -> None:
         """Tokenise before the first training, whose peak memory and cache would otherwise not be like the others'."""
+        place = resolve_device(plan.device)
         try:
             for choice in dict.fromkeys(run.choice for run in pending):
-                prepare(self._dataset, load_recipe(choice.recipe, plan.settings(choice, plan.seeds[0])), None, display)
+                recipe = load_recipe(choice.recipe, plan.settings(choice, plan.seeds[0]))
+                prepare(self._dataset, recipe, None, display, place)
         finally:
             display.close()
 
@@ -115,7 +118,8 @@ class Runner:
             probe = self._folder / choice.folder / "probe"
             shutil.rmtree(probe, ignore_errors=True)
             self._say(f"{choice.name}: how many steps are {plan.budget.amount} seconds?")
-            code = self._train(choice, [*plan.settings(choice, plan.seeds[0]), *_PROBE], probe, score_test=False)
+            settings = [*plan.settings(choice, plan.seeds[0]), *_PROBE]
+            code = self._train(choice, settings, probe, plan.device, score_test=False)
             if code:
                 failed[choice.name] = f"{choice.name} ({_reason(code)})"
                 continue
@@ -133,10 +137,11 @@ class Runner:
             self._say(f"{run}: goes on after step {step}")
             return self._run_fanin("resume", str(run.folder), "--data", str(self._dataset.path.resolve()))
         self._clear(run)
-        return self._train(run.choice, settings, run.folder, score_test=plan.score_test)
+        return self._train(run.choice, settings, run.folder, plan.device, score_test=plan.score_test)
 
-    def _train(self, choice: RecipeChoice, settings: list[str], out: Path, *, score_test: bool) -> int:
+    def _train(self, choice: RecipeChoice, settings: list[str], out: Path, device: str, *, score_test: bool) -> int:
         arguments = ["train", str(self._dataset.path.resolve()), "--recipe", choice.recipe, "--out", str(out)]
+        arguments += ["--device", device]
         arguments += [part for setting in settings for part in ("--set", setting)]
         return self._run_fanin(*arguments, *([] if score_test else ["--no-test"]))
 
