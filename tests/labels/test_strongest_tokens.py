@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy import sparse
 
-from fanin.labels import strongest_tokens
-from fanin.labels.strongest_tokens import marking_tokens, text_rows
+from fanin.labels import relevant_texts, strongest_tokens
+from fanin.labels.strongest_tokens import marking_tokens
+from fanin.labels.weighted_texts import WeightedTexts
 
 
 def random_texts(N, V, seed=0, longest=9):
@@ -37,7 +37,10 @@ def random_positives(L, N, seed=0, share=0.3):
 
 def found_for(texts, positives, order, F, G):
     """All blocks put together: tokens (S, F) and weights (L, F)."""
-    blocks = list(marking_tokens(texts, sparse.csr_array(positives), order, F, G))
+    N = positives.shape[1]
+    texts_of, labels = np.nonzero(positives.T)
+    indptr = np.searchsorted(texts_of, np.arange(N + 1))
+    blocks = list(marking_tokens(texts, indptr, labels, np.arange(N), order, F, G))
     starts = [start for start, _ in blocks]
     sizes = [len(found.weights) for _, found in blocks]
     assert starts == np.cumsum([0, *sizes])[:-1].tolist()
@@ -68,25 +71,21 @@ def assert_strongest(tokens, weights, vectors, F, G):
             np.testing.assert_allclose(weights[label], expected / (norm if norm > 0 else 1), atol=1e-5)
 
 
-def test_text_rows():
-    tokens, offsets = random_texts(30, 12)
-    weights = np.random.default_rng(3).random(12).astype(np.float32) + 0.1
-    rows = text_rows(tokens, offsets, weights)
-    assert rows.dtype == np.float32
-    np.testing.assert_allclose(rows.toarray(), dense_rows(tokens, offsets, weights), atol=1e-6)
-    assert text_rows(tokens[:0], np.zeros(4, np.int64), weights).toarray().tolist() == np.zeros((3, 12)).tolist()
+def work_at_a_time(monkeypatch, limit):
+    for module in (relevant_texts, strongest_tokens):
+        monkeypatch.setattr(module, "MOST_WORK", limit)
 
 
 @pytest.mark.parametrize("G", [1, 3, 8, 100])
 @pytest.mark.parametrize("F", [1, 4, 20])
 @pytest.mark.parametrize("limit", [1, 40, 1 << 23])
 def test_the_strongest_tokens_of_dense_arithmetic(monkeypatch, G, F, limit):
-    monkeypatch.setattr(strongest_tokens, "_BLOCK_ENTRIES", limit)
+    work_at_a_time(monkeypatch, limit)
     L, N, V = 21, 40, 15
     tokens, offsets = random_texts(N, V)
     weights = np.linspace(0.5, 2, V).astype(np.float32)
     positives, order = random_positives(L, N), np.random.default_rng(2).permutation(L)
-    chosen, found, blocks = found_for(text_rows(tokens, offsets, weights), positives, order, F, G)
+    chosen, found, blocks = found_for(WeightedTexts(tokens, offsets, weights), positives, order, F, G)
     vectors = positives.astype(np.float64) @ dense_rows(tokens, offsets, weights)
     norm = np.linalg.norm(vectors, axis=1, keepdims=True)
     assert_strongest(chosen, found, (vectors / np.where(norm > 0, norm, 1))[order], F, G)
@@ -99,7 +98,7 @@ def test_any_shape(L, N, F, G, seed):
     V = 6
     tokens, offsets = random_texts(N, V, seed, longest=4)
     positives = random_positives(L, N, seed, share=0.5)
-    chosen, found, _ = found_for(text_rows(tokens, offsets, np.ones(V, np.float32)), positives, np.arange(L), F, G)
+    chosen, found, _ = found_for(WeightedTexts(tokens, offsets, np.ones(V, np.float32)), positives, np.arange(L), F, G)
     vectors = positives.astype(np.float64) @ dense_rows(tokens, offsets, np.ones(V))
     norm = np.linalg.norm(vectors, axis=1, keepdims=True)
     assert_strongest(chosen, found, vectors / np.where(norm > 0, norm, 1), F, G)
@@ -109,8 +108,8 @@ def test_any_shape(L, N, F, G, seed):
 @pytest.mark.parametrize("limit", [1, 1 << 23])
 def test_labels_without_texts_mark_nothing(monkeypatch, G, limit):
     """Also where they come first, last, and where all are such."""
-    monkeypatch.setattr(strongest_tokens, "_BLOCK_ENTRIES", limit)
-    texts = text_rows(np.array([0, 1]), np.array([0, 1, 2]), np.float32([1, 1]))
+    work_at_a_time(monkeypatch, limit)
+    texts = WeightedTexts(np.array([0, 1]), np.array([0, 1, 2]), np.float32([1, 1]))
     positives = np.zeros((7, 2), np.float32)
     tokens, weights, _ = found_for(texts, positives, np.arange(7), 2, G)
     assert (tokens == -1).all()
@@ -124,7 +123,7 @@ def test_labels_without_texts_mark_nothing(monkeypatch, G, limit):
 
 
 def test_among_equals_the_lower_token_comes_first():
-    texts = text_rows(np.array([5, 2, 4, 0]), np.array([0, 4]), np.ones(6, np.float32))
+    texts = WeightedTexts(np.array([5, 2, 4, 0]), np.array([0, 4]), np.ones(6, np.float32))
     tokens, weights, _ = found_for(texts, np.ones((1, 1), np.float32), np.arange(1), 3, 1)
     assert tokens.tolist() == [[0, 2, 4]]
     np.testing.assert_allclose(weights, 3**-0.5, rtol=1e-6)

@@ -4,11 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from fanin.data.batches import gather_rows
 from fanin.data.formats import open_dataset
 from fanin.kernels.spec import Loss
 from fanin.labels.own_text import own_text_shares
-from fanin.labels.strongest_tokens import text_rows
+from fanin.labels.weighted_texts import WeightedTexts
 from fanin.training.assemble import build_encoder
 from fanin.training.own_text_margins import build_own_text_margins
 from fanin.training.preparation import prepare
@@ -30,9 +29,10 @@ def built(planted, tiny_recipe, tmp_path_factory):
     encoder = build_encoder(recipe.encoder, data, 0)
     margins = build_own_text_margins(recipe.classifier, data, encoder)
     split, rows = data.store.split("train"), data.train_rows
-    labels, indptr = gather_rows(split.labels, split.labels_indptr, rows)
-    texts = text_rows(*split.inputs(rows), encoder.token_weights[:200].numpy())
-    return recipe, data, margins, np.split(2.5 * own_text_shares(texts, labels, indptr, 40), indptr[1:-1])
+    texts = WeightedTexts(split.tokens, split.tokens_indptr, encoder.token_weights[:200].numpy())
+    shares = own_text_shares(texts, split.labels_indptr, split.labels, rows, 40)
+    of_rows = np.split(2.5 * shares, split.labels_indptr[1:-1])
+    return recipe, data, margins, [of_rows[row] for row in rows]
 
 
 def test_every_pair_of_an_epoch_has_its_own(built):

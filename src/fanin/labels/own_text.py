@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from fanin.labels.bounded_ranges import bounded_ranges
+from fanin.labels.relevant_texts import MOST_WORK, relevant_texts
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-    from scipy import sparse
 
-_BLOCK_ENTRIES = 1 << 21  # entries of the pairs' texts that are worked on at a time
+    from fanin.labels.relevant_texts import RelevantTexts
+    from fanin.labels.weighted_texts import WeightedTexts
 
 
 def own_text_shares(
-    texts: sparse.csr_array, labels: NDArray[np.int64], indptr: NDArray[np.int64], n_labels: int
+    texts: WeightedTexts,
+    indptr: NDArray[np.int64],
+    labels: NDArray[np.integer],
+    rows: NDArray[np.int64],
+    n_labels: int,
 ) -> NDArray[np.float32]:
     """What a text loses of its cosine with each of its labels when the label is made without it.
 
@@ -24,43 +30,60 @@ def own_text_shares(
     one text, of which nothing would be left.
 
     Args:
-        texts: (N, V), rows of Euclidean norm 1 or 0, such as :func:`fanin.labels.strongest_tokens.text_rows`.
-        labels: (P,) labels of the texts, each once a text.
+        texts: all N texts.
         indptr: (N + 1,) text i owns ``labels[indptr[i]:indptr[i + 1]]``.
+        labels: (P,) labels of the texts, each once a text.
+        rows: (n,) the texts that labels are made of, ascending.
         n_labels: L.
 
     Returns:
-        (P,) each in [0, 1].
+        (P,) each in [0, 1]; 0 for the pairs of all other texts.
 
-    >>> from scipy import sparse
-    >>> texts = sparse.csr_array(np.float32([[1, 0], [0, 1], [0.6, 0.8]]))
-    >>> own_text_shares(texts, np.array([0, 0, 1]), np.array([0, 1, 2, 3]), 2).round(3).tolist()
+    >>> from fanin.labels.weighted_texts import WeightedTexts
+    >>> texts = WeightedTexts(np.array([0, 1, 0, 1]), np.array([0, 1, 2, 4]), np.float32([0.6, 0.8]))
+    >>> own_text_shares(texts, np.array([0, 1, 2, 3]), np.array([0, 0, 1]), np.arange(3), 2).round(3).tolist()
     [0.7070000171661377, 0.7070000171661377, 0.0]
     """
-    rows = np.repeat(np.arange(texts.shape[0]), np.diff(indptr))  # (P,)
-    by_label = np.argsort(labels, kind="stable")
-    counts = np.bincount(labels, minlength=n_labels)
-    firsts = np.concatenate([[0], np.cumsum(counts)])  # of each label's pairs in that order
-    lengths = np.diff(texts.indptr)[rows[by_label]]  # entries of each pair's text
-    work = np.concatenate([[0], np.cumsum(lengths)])[firsts]  # (L + 1,)
-    cuts = np.flatnonzero(np.diff(work[1:] // _BLOCK_ENTRIES, prepend=-1))
     shares = np.zeros(len(labels), np.float32)
-    for start, stop in pairwise([*cuts.tolist(), n_labels]):
-        pairs = by_label[firsts[start] : firsts[stop]]
-        shares[pairs] = _shares(texts[rows[pairs]], labels[pairs] - start)
-    shares[counts[labels] < 2] = 0
+    for block in relevant_texts(indptr, labels, rows, np.arange(n_labels), texts.lengths, work_of_label=1):
+        # One range but where a single label has more than one may have: then its texts are read twice.
+        ranges = list(bounded_ranges(texts.lengths(block.row), MOST_WORK))
+        cells, vectors = np.empty(0, np.int64), np.empty(0)
+        for first, last in ranges:
+            entries = _entries(texts, block, first, last)
+            cells, cell = np.unique(np.concatenate([cells, entries.cell]), return_inverse=True)
+            vectors = np.bincount(cell, np.concatenate([vectors, entries.value]))
+        squares = np.bincount(cells // texts.vocabulary_size, vectors**2, minlength=block.stop - block.start)
+        for first, last in ranges:
+            if len(ranges) > 1:
+                entries = _entries(texts, block, first, last)
+            own = vectors[np.searchsorted(cells, entries.cell)]
+            shares[block.pair[first:last]] = _shares(entries, own, squares[block.place[first:last]])
+        alone = np.bincount(block.place)[block.place] < 2
+        shares[block.pair[alone]] = 0
     return shares
 
 
-def _shares(texts: sparse.csr_array, labels: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Of pairs in the order of their labels: the text of each (n, V), and its label, from 0 on."""
-    n, V = texts.shape
-    pair = np.repeat(np.arange(n), np.diff(texts.indptr))  # of every entry
-    cell, entry_cell = np.unique(labels[pair] * V + texts.indices, return_inverse=True)
-    vectors = np.bincount(entry_cell, texts.data, minlength=len(cell))  # the labels' vectors, by (label, token)
-    squares = np.bincount(cell // V, vectors**2, minlength=int(labels.max(initial=0)) + 1)[labels]  # |v|^2, (n,)
-    inner = np.bincount(pair, texts.data * vectors[entry_cell], minlength=n)  # x . v
-    own = np.bincount(pair, texts.data.astype(np.float64) ** 2, minlength=n)  # |x|^2
+class _Entries(NamedTuple):
+    """The entries of the texts of some pairs."""
+
+    pair: NDArray[np.int64]  # (e,) from 0
+    cell: NDArray[np.int64]  # (e,) label and token as one number
+    value: NDArray[np.float32]  # (e,)
+
+
+def _entries(texts: WeightedTexts, block: RelevantTexts, first: int, last: int) -> _Entries:
+    """Of a block's pairs first to last."""
+    bags = texts.bags(block.row[first:last])
+    pair = np.repeat(np.arange(last - first), np.diff(bags.indptr))
+    return _Entries(pair, block.place[first:last][pair] * texts.vocabulary_size + bags.indices, bags.data)
+
+
+def _shares(entries: _Entries, vectors: NDArray[np.float64], squares: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Of n pairs, by their entries, their labels' vectors there (e,), and the squared norm of each one's label (n,)."""
+    n = len(squares)
+    inner = np.bincount(entries.pair, entries.value * vectors, minlength=n)  # x . v
+    own = np.bincount(entries.pair, entries.value.astype(np.float64) ** 2, minlength=n)  # |x|^2
     rest = np.maximum(squares - 2 * inner + own, 0)  # |v - x|^2
     with_it = inner / np.sqrt(squares, where=squares > 0, out=np.ones(n))
     # Rounding leaves about 1e-7 of a vector that is x and nothing else.

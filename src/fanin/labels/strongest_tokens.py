@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
+from functools import reduce
+from itertools import starmap
+from operator import add
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from scipy import sparse
+
+from fanin.labels.bounded_ranges import bounded_ranges
+from fanin.labels.relevant_texts import MOST_WORK, relevant_texts
+from fanin.labels.weighted_texts import unit_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from numpy.typing import NDArray
 
-_BLOCK_ENTRIES = 1 << 23  # entries of the texts that are summed at a time
+    from fanin.labels.relevant_texts import RelevantTexts
+    from fanin.labels.weighted_texts import WeightedTexts
 
 
 class MarkingTokens(NamedTuple):
@@ -23,30 +30,14 @@ class MarkingTokens(NamedTuple):
     weights: NDArray[np.float32]  # (C, F), of Euclidean norm 1 for every label that has texts, 0 at -1
 
 
-def text_rows(
-    tokens: NDArray[np.integer], offsets: NDArray[np.int64], token_weights: NDArray[np.float32]
-) -> sparse.csr_array:
-    """Weighted bags of the first V tokens, each of Euclidean norm 1, (N, V).
-
-    Args:
-        tokens: (T,) token ids; those from V on are left out.
-        offsets: (N + 1,) text i owns ``tokens[offsets[i]:offsets[i + 1]]``.
-        token_weights: (V,) weight of each token, such as its inverse document frequency.
-
-    >>> text_rows(np.array([0, 1, 2]), np.array([0, 2, 3]), np.float32([3, 4])).toarray().tolist()
-    [[0.6000000238418579, 0.800000011920929], [0.0, 0.0]]
-    """
-    N, V = len(offsets) - 1, len(token_weights)
-    row = np.repeat(np.arange(N), np.diff(offsets))
-    own = tokens < V
-    row, token = row[own], tokens[own].astype(np.int64)
-    rows = sparse.csr_array((token_weights[token], (row, token)), shape=(N, V), dtype=np.float32)
-    rows.sum_duplicates()
-    return _unit_rows(rows)
-
-
 def marking_tokens(
-    texts: sparse.csr_array, positives: sparse.csr_array, order: NDArray[np.int64], fan_in: int, group_size: int
+    texts: WeightedTexts,
+    indptr: NDArray[np.int64],
+    labels: NDArray[np.integer],
+    rows: NDArray[np.int64],
+    order: NDArray[np.int64],
+    fan_in: int,
+    group_size: int,
 ) -> Iterator[tuple[int, MarkingTokens]]:
     """The ``fan_in`` strongest tokens of every index set, block by block of labels.
 
@@ -54,8 +45,10 @@ def marking_tokens(
     the vectors of its labels. A label's weights are its vector on these tokens, brought to norm 1 again.
 
     Args:
-        texts: (N, V) of :func:`text_rows`.
-        positives: (L, N), a 1 for each text of each label.
+        texts: all N texts.
+        indptr: (N + 1,) the positives of text i are ``labels[indptr[i]:indptr[i + 1]]``.
+        labels: (P,) label ids, each once a text.
+        rows: (n,) the texts to use, ascending.
         order: (L,) the label at each place; places of a group follow one another.
         fan_in: F, tokens of an index set.
         group_size: G, places that share an index set.
@@ -63,20 +56,35 @@ def marking_tokens(
     Yields:
         The first place of a block, a multiple of G, and its tokens and weights.
 
-    >>> texts = text_rows(np.array([0, 0, 1]), np.array([0, 1, 3]), np.float32([1, 1]))
-    >>> positives = sparse.csr_array(np.float32([[1, 1], [0, 1]]))
-    >>> [(start, found)] = marking_tokens(texts, positives, np.array([0, 1]), fan_in=1, group_size=1)
+    >>> from fanin.labels.weighted_texts import WeightedTexts
+    >>> texts = WeightedTexts(np.array([0, 0, 1]), np.array([0, 1, 3]), np.float32([1, 1]))
+    >>> indptr, labels = np.array([0, 1, 3]), np.array([0, 0, 1])
+    >>> [(start, found)] = marking_tokens(texts, indptr, labels, np.arange(2), np.array([0, 1]), 1, 1)
     >>> start, found.tokens.tolist(), found.weights.tolist()
     (0, [[0], [0]], [[1.0], [1.0]])
     """
-    lengths = np.diff(texts.indptr)  # (N,)
-    work = np.asarray(positives @ lengths)[order]  # (L,)
-    group = np.arange(len(order)) // group_size
-    ends = np.cumsum(np.bincount(group, work))
-    block = np.maximum(ends - 1, 0) // _BLOCK_ENTRIES  # of each group
-    first_groups = np.flatnonzero(np.diff(block, prepend=-1))
-    for start, stop in pairwise([*(first_groups * group_size).tolist(), len(order)]):
-        yield start, _strongest(_unit_rows(positives[order[start:stop]] @ texts), fan_in, group_size)
+    for block in relevant_texts(
+        indptr, labels, rows, order, texts.lengths, group_size=group_size, work_of_label=fan_in
+    ):
+        yield block.start, _strongest(unit_rows(_label_vectors(texts, block)), fan_in, group_size)
+
+
+def _label_vectors(texts: WeightedTexts, block: RelevantTexts) -> sparse.csr_array:
+    """The sum of the texts of every label of a block, (C, V)."""
+    C = block.stop - block.start
+    if not len(block.row):
+        return sparse.csr_array((C, texts.vocabulary_size), dtype=np.float32)
+    rows, column = np.unique(block.row, return_inverse=True)
+
+    def sums(first: int, last: int) -> sparse.csr_array:
+        """Of the texts first to last."""
+        own = (column >= first) & (column < last)
+        ends = np.searchsorted(block.place[own], np.arange(C + 1))
+        positives = (np.ones(int(ends[-1]), np.float32), column[own] - first, ends)
+        return sparse.csr_array(positives, shape=(C, last - first)) @ texts.bags(rows[first:last])
+
+    # One range but where a single group has more than one may have.
+    return reduce(add, starmap(sums, bounded_ranges(texts.lengths(rows), MOST_WORK)))
 
 
 def _strongest(vectors: sparse.csr_array, fan_in: int, group_size: int) -> MarkingTokens:
@@ -104,12 +112,3 @@ def _strongest(vectors: sparse.csr_array, fan_in: int, group_size: int) -> Marki
     weights[label[kept], slot[kept]] = vectors.data[kept]
     norm = np.linalg.norm(weights, axis=1, keepdims=True)
     return MarkingTokens(tokens, weights / np.maximum(norm, np.finfo(np.float32).tiny))
-
-
-def _unit_rows(matrix: sparse.csr_array) -> sparse.csr_array:
-    """The matrix with each row at Euclidean norm 1; rows of zeros stay."""
-    matrix = sparse.csr_array(matrix)
-    row = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
-    squares = np.bincount(row, matrix.data.astype(np.float64) ** 2, minlength=matrix.shape[0])
-    matrix.data /= np.sqrt(squares)[row].astype(np.float32).clip(np.finfo(np.float32).tiny)
-    return matrix

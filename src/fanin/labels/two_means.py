@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch.nn.functional import embedding_bag, normalize
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from fanin.labels.bounded_ranges import bounded_ranges
 
+if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Features: TypeAlias = NDArray[np.float32] | NDArray[np.int8]
@@ -46,7 +46,7 @@ def split_nodes(
         random: source of the first centre of every node.
     """
     seeds = starts + (random.random(len(starts)) * (ends - starts)).astype(np.int64)
-    for lo, hi in _blocks(ends - starts):
+    for lo, hi in bounded_ranges(ends - starts, BLOCK_ROWS):
         if ends[lo] - starts[lo] > BLOCK_ROWS:
             _split_large(features, order[starts[lo] : ends[lo]], int(middles[lo] - starts[lo]), random)
             continue
@@ -67,6 +67,7 @@ def _split_large(features: Features, members: NDArray[np.int64], left: int, rand
     x = _unit_rows(features, members[sample])
     node = np.zeros(BLOCK_ROWS, np.int64)
     _, axis = _TwoMeans(x, node, np.zeros(1, np.int64), sample_left).run(random.integers(BLOCK_ROWS, size=1))
+    del x
     scores = np.empty(len(members), np.float32)
     for start in range(0, len(members), BLOCK_ROWS):
         rows = _unit_rows(features, members[start : start + BLOCK_ROWS])
@@ -132,15 +133,5 @@ def _segment_sums(x: torch.Tensor, rows: NDArray[np.int64], starts: NDArray[np.i
 
 def _unit_rows(features: Features, labels: NDArray[np.int64]) -> torch.Tensor:
     """The features of some labels at length 1, (n, dim); zeros stay zeros."""
-    return normalize(torch.from_numpy(features[labels]).float(), dim=1)
-
-
-def _blocks(sizes: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
-    """Ranges of nodes that together have at most BLOCK_ROWS members, or are one node."""
-    ends = np.cumsum(sizes)
-    lo = 0
-    while lo < len(sizes):
-        reach = ends[lo] - sizes[lo] + BLOCK_ROWS
-        hi = max(int(np.searchsorted(ends, reach, side="right")), lo + 1)
-        yield lo, hi
-        lo = hi
+    x = torch.from_numpy(features[labels]).float()
+    return normalize(x, dim=1, out=x)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from fanin.data.building import BLOCK_TEXTS
 from fanin.encoders.frequent import MOST_CODES, MOST_WORDS
 from fanin.labels.features import SUMMED_VALUES
+from fanin.labels.relevant_texts import MOST_PAIRS, MOST_WORK
 from fanin.labels.text_vectors import BLOCK_TOKENS, DEFAULT_DIM
 from fanin.labels.two_means import BLOCK_ROWS
 from fanin.memory.parts import Part, part
@@ -26,6 +27,7 @@ _OF_A_ROW = 8
 _WHILE_DRAWN = 41  # bytes a training text while rows are held out
 _OF_AN_EPOCH = 24  # bytes a training text: the order of an epoch
 _AROUND_A_ROW = 1 << 16  # bytes of a file that come into memory with a row
+_OF_AN_ENTRY = 60  # bytes of an entry of labels' texts while they are added up
 _NAME_AS_TEXT = 68  # bytes of a label name of four tokens: these, offsets, its label, and its place in an epoch
 _NAME_CHECK = 28  # bytes a label while names are checked
 
@@ -101,25 +103,18 @@ def label_order_bytes(recipe: Recipe, sizes: DataSizes, features: int) -> int:
     projected = min(BLOCK_TOKENS, sizes.rows * sizes.tokens_per_text)
     texts = projected / max(sizes.tokens_per_text, 1)
     table = _FLOAT * sizes.vocabulary(recipe.tokenizer) * dim if tokens else 0
-    projecting = 3 * table + projected * 9 * _LONG + texts * dim * _FLOAT if tokens else 0
+    projecting = 2 * table + projected * 9 * _LONG + texts * dim * _FLOAT if tokens else 0
     vectors = sizes.labels * dim
     summing = table + vectors + _FLOAT * min(sizes.labels * dim, SUMMED_VALUES) + projected * 4 * _LONG
     clustering = vectors + 4 * _LONG * sizes.labels + 5 * _FLOAT * min(sizes.labels, BLOCK_ROWS) * dim
     return int(max(projecting, summing, clustering))
 
 
-def token_start_bytes(sizes: DataSizes) -> int:
-    """The most that is there for a while at a start from tokens: all texts and positives as sparse matrices."""
-    entries, positives = sizes.rows * sizes.tokens_per_text, sizes.rows * sizes.labels_per_text
-    summed = min(positives * sizes.tokens_per_text, 1 << 23)
-    return int(max(40 * entries, 12 * entries + 16 * positives + 50 * summed) + _LONG * sizes.labels)
-
-
-def own_text_bytes(sizes: DataSizes) -> int:
-    """The most that is there for a while when margins for texts' own words are made."""
-    entries, pairs = sizes.rows * sizes.tokens_per_text, sizes.rows * sizes.labels_per_text
-    worked_on = min(pairs * sizes.tokens_per_text, 1 << 21)
-    return int(max(40 * entries, 12 * entries + 40 * pairs + 80 * worked_on))
+def relevant_texts_bytes(sizes: DataSizes) -> int:
+    """The most that is there for a while when labels' own texts are gone through, at a start or for margins."""
+    pairs = sizes.rows * sizes.labels_per_text
+    worked_on = min(pairs * sizes.tokens_per_text, MOST_WORK)
+    return int(2 * _LONG * min(pairs, MOST_PAIRS) + _OF_AN_ENTRY * worked_on + 8 * _LONG * sizes.labels)
 
 
 def evaluation_bytes(labels: int) -> int:

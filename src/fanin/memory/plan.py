@@ -196,7 +196,7 @@ def _building(recipe: Recipe, sizes: DataSizes, classifier: Classifier) -> list[
     biases = classifier_parts.build_bytes(classifier, prior=section.prior_bias)
     margins = 0
     if isinstance(section, FixedFanInSection) and section.own_text_margin and section.start == "tokens":
-        margins = data_parts.own_text_bytes(sizes)
+        margins = data_parts.relevant_texts_bytes(sizes)
     name = "margins of the pairs" if margins > biases else "biases by frequency"
     return part(name, max(biases, margins))
 
@@ -259,7 +259,7 @@ def _start_bytes(recipe: Recipe, sizes: DataSizes, encoder: Encoder, classifier:
     if not isinstance(section, FixedFanInSection | DenseStartSection):
         return 0
     if section.start == "tokens":
-        return data_parts.token_start_bytes(sizes)
+        return data_parts.relevant_texts_bytes(sizes)
     if section.start == "centroids":
         sums = min(_CENTROID_CHUNK, classifier.out_features * encoder.out_features * _FLOAT)
         return 6 * sums + 2 * _LONG * int(sizes.rows * sizes.labels_per_text)

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from fanin.data.batches import gather_rows, row_places
+from fanin.data.batches import row_places
 from fanin.data.store import TokenizedSplit
 from fanin.encoders.bag import BagEncoder
 from fanin.labels.own_text import own_text_shares
-from fanin.labels.strongest_tokens import text_rows
+from fanin.labels.weighted_texts import WeightedTexts
 from fanin.recipes.classifier_recipe import FixedFanInSection
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class OwnTextMargins:
 
     Args:
         split: the training texts.
-        rows: (n,) those trained on; all others have no margin.
+        rows: (n,) those trained on, ascending; all others have no margin.
         token_weights: (V,) weight of each lexical feature.
         scale: margin of a text that has brought all of its score: the start's gain, or a share of it.
         n_labels: L.
@@ -47,12 +47,10 @@ class OwnTextMargins:
         scale: float,
         n_labels: int,
     ) -> None:
-        tokens, offsets = split.inputs(rows)
-        labels, indptr = gather_rows(split.labels, split.labels_indptr, rows)
-        shares = own_text_shares(text_rows(tokens, offsets, token_weights), labels, indptr, n_labels)
         self._indptr = split.labels_indptr
-        self._margins = np.zeros(len(split.labels), np.float32)  # of the whole split's pairs
-        self._margins[row_places(self._indptr, rows)[0]] = scale * shares
+        texts = WeightedTexts(split.tokens, split.tokens_indptr, token_weights)
+        self._margins = own_text_shares(texts, self._indptr, split.labels, rows, n_labels)  # of the whole split's pairs
+        self._margins *= scale
 
     def of(self, batch: Batch) -> Tensor:
         """The margins of a batch's pairs, (P,); 0 for those of texts that are not of the split, behind its rows."""

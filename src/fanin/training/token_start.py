@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
-from scipy import sparse
 
 from fanin.classifier.topology import draw_index
-from fanin.data.batches import gather_rows
 from fanin.kernels.drawing import mix_seed
-from fanin.labels.strongest_tokens import marking_tokens, text_rows
+from fanin.labels.strongest_tokens import marking_tokens
+from fanin.labels.weighted_texts import WeightedTexts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import numpy as np
     from numpy.typing import NDArray
 
     from fanin.classifier.sparse import SparsePart
@@ -42,26 +41,23 @@ def start_from_tokens(
         parts: the layers to change in place; their biases stay.
         encoder: with lexical features; not changed.
         split: the training texts.
-        rows: (n,) the rows trained on.
+        rows: (n,) the rows trained on, ascending.
         gain: score of a text that holds just the marking tokens of a label, above the label's bias.
         seed: of the random features.
         display: told of the progress.
     """
     assert encoder.lexical_features, "the recipe is checked for it"
     display.start("marking tokens", sum(len(part.own_labels) for part in parts))
-    tokens, offsets = split.inputs(rows)
-    texts = text_rows(tokens, offsets, encoder.token_weights[: encoder.lexical_features].numpy())
-    indices, indptr = gather_rows(split.labels, split.labels_indptr, rows)
-    ones = np.ones(len(indices), np.float32)
-    n_labels = 1 + max(int(split.labels.max(initial=0)), *(int(part.labels.max()) for part in parts))
-    positives = sparse.csr_array((ones, indices, indptr), shape=(len(rows), n_labels)).T.tocsr()
+    token_weights = encoder.token_weights[: encoder.lexical_features].numpy()
+    texts = WeightedTexts(split.tokens, split.tokens_indptr, token_weights)
+    indptr, positives = split.labels_indptr, split.labels
     for number, part in enumerate(parts):
         layer, labels = part.layer, part.own_labels
         F, G = layer.fan_in, layer.group_size
         learned = layer.in_features - encoder.lexical_features  # an intermediate layer may stand between the two
         own_seed = mix_seed(seed, number) if number else seed
         layer.index.copy_(draw_index(len(layer.index), F, learned, own_seed, layer.backend, None, layer.first_set))
-        for start, found in marking_tokens(texts, positives, labels.numpy(), F, G):
+        for start, found in marking_tokens(texts, indptr, positives, rows, labels.numpy(), F, G):
             sets = slice(start // G, start // G + len(found.tokens))
             chosen = torch.from_numpy(found.tokens).to(layer.index.device)  # (s, F)
             inputs = torch.where(chosen >= 0, chosen + learned, layer.index[sets].long())
