@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _BLOCK_ROWS = 16_384
-SUMMED_VALUES = 1 << 25
-"""Of the labels summed at a time: 128 MB of float32."""
+SUMMED_VALUES = 1 << 24
+"""Of the labels summed at a time: 64 MB of float32."""
 
 _LARGEST = 127
 

@@ -22,6 +22,7 @@ BLOCK_TOKENS = 1 << 18
 """Tokens worked on at a time."""
 
 _GRAM_ROWS = 8192
+_SUMMED_ROWS = 4096  # of the product with all texts, at a time
 _DAMPING = 0.5  # of the strong directions; 0 leaves them, 1 makes all equally strong
 _NO_DIRECTION = 1e-10  # share of the strongest direction's energy below which there is only rounding
 
@@ -74,7 +75,8 @@ class TextProjection:
         self.dim = dim
         self._idf = np.log((len(rows) + 1) / (frequency + 0.5)).astype(np.float32)
         self._table = torch.from_numpy(np.random.default_rng(seed).standard_normal((vocabulary_size, dim), np.float32))
-        self._table = _principal(self._correlated(tokens, offsets, rows))  # (V, dim)
+        self._table = self._correlated(tokens, offsets, rows)  # (V, dim)
+        _make_principal(self._table)
 
     def vectors(
         self, tokens: NDArray[np.integer], offsets: NDArray[np.int64], rows: NDArray[np.int64] | None = None
@@ -127,8 +129,14 @@ class TextProjection:
                 continue
             x = self._project(row, token, weight, len(part))  # (n, dim)
             order = np.argsort(token, kind="stable")
-            starts = np.flatnonzero(np.diff(token[order], prepend=-1))
-            result[torch.from_numpy(token[order][starts])] += _weighted_sums(x, row[order], weight[order], starts)
+            row, token, weight = row[order], token[order], weight[order]
+            starts = np.flatnonzero(np.diff(token, prepend=-1))
+            ends = np.append(starts[1:], len(token))
+            for some in range(0, len(starts), _SUMMED_ROWS):
+                begin, own = starts[some], starts[some : some + _SUMMED_ROWS]
+                entries = slice(begin, ends[some : some + _SUMMED_ROWS][-1])
+                sums = _weighted_sums(x, row[entries], weight[entries], own - begin)
+                result[torch.from_numpy(token[own])] += sums
         return result
 
 
@@ -145,21 +153,22 @@ def _weighted_sums(
     )
 
 
-def _principal(a: torch.Tensor) -> torch.Tensor:
-    """The left singular vectors of (V, dim), damped; zeros for those that are nothing but rounding.
+def _make_principal(a: torch.Tensor) -> None:
+    """Replace (V, dim) by its left singular vectors, damped; zeros for those that are nothing but rounding.
 
     The singular values of XᵀX R are about the squares of those of X.
     """
     gram = torch.zeros(a.shape[1], a.shape[1], dtype=torch.float64)
-    for start in range(0, len(a), _GRAM_ROWS):
-        part = a[start : start + _GRAM_ROWS].double()
-        gram += part.T @ part
+    for part in a.split(_GRAM_ROWS):
+        wide = part.double()
+        gram += wide.T @ wide
     energy, vectors = torch.linalg.eigh(gram)  # energy: (dim,) squared singular values, ascending
     there = energy > _NO_DIRECTION * energy[-1]
     singular = energy.clamp_min(0).sqrt()
     scale = torch.where(there, singular ** (-1 - _DAMPING / 2), 0.0)
-    principal: torch.Tensor = a @ (vectors * scale).float()
-    return principal
+    scaled = (vectors * scale).float()
+    for part in a.split(_GRAM_ROWS):
+        part.copy_(part @ scaled)
 
 
 def gather(
