@@ -48,12 +48,12 @@ def own_text_shares(
     for block in relevant_texts(indptr, labels, rows, np.arange(n_labels), texts.lengths, work_of_label=1):
         # One range but where a single label has more than one may have: then its texts are read twice.
         ranges = list(bounded_ranges(texts.lengths(block.row), MOST_WORK))
-        cells, vectors = np.empty(0, np.int64), np.empty(0)
+        cells, vectors = np.empty(0, np.int64), np.empty(0)  # the labels' vectors, by label and token
         for first, last in ranges:
             entries = _entries(texts, block, first, last)
             cells, cell = np.unique(np.concatenate([cells, entries.cell]), return_inverse=True)
-            vectors = np.bincount(cell, np.concatenate([vectors, entries.value]))
-        squares = np.bincount(cells // texts.vocabulary_size, vectors**2, minlength=block.stop - block.start)
+            vectors = _sums(cell, np.concatenate([vectors, entries.value]))
+        squares = _sums(cells // texts.vocabulary_size, vectors**2, block.stop - block.start)
         for first, last in ranges:
             if len(ranges) > 1:
                 entries = _entries(texts, block, first, last)
@@ -82,11 +82,16 @@ def _entries(texts: WeightedTexts, block: RelevantTexts, first: int, last: int) 
 def _shares(entries: _Entries, vectors: NDArray[np.float64], squares: NDArray[np.float64]) -> NDArray[np.float64]:
     """Of n pairs, by their entries, their labels' vectors there (e,), and the squared norm of each one's label (n,)."""
     n = len(squares)
-    inner = np.bincount(entries.pair, entries.value * vectors, minlength=n)  # x . v
-    own = np.bincount(entries.pair, entries.value.astype(np.float64) ** 2, minlength=n)  # |x|^2
+    inner = _sums(entries.pair, entries.value * vectors, n)  # x . v
+    own = _sums(entries.pair, entries.value.astype(np.float64) ** 2, n)  # |x|^2
     rest = np.maximum(squares - 2 * inner + own, 0)  # |v - x|^2
     with_it = inner / np.sqrt(squares, where=squares > 0, out=np.ones(n))
     # Rounding leaves about 1e-7 of a vector that is x and nothing else.
     without = np.where(rest > 1e-6, (inner - own) / np.sqrt(np.maximum(rest, 1e-6)), 0)
     shares: NDArray[np.float64] = np.clip(with_it - np.maximum(without, 0), 0, 1)
     return shares
+
+
+def _sums(place: NDArray[np.int64], values: NDArray[np.float64], least: int = 0) -> NDArray[np.float64]:
+    """The sum of the values at each place, of ``least`` places at least."""
+    return np.bincount(place, values, minlength=least).astype(np.float64, copy=False)

@@ -159,7 +159,7 @@ def _make_principal(a: torch.Tensor) -> None:
     The singular values of XᵀX R are about the squares of those of X.
     """
     gram = torch.zeros(a.shape[1], a.shape[1], dtype=torch.float64)
-    for part in a.split(_GRAM_ROWS):
+    for part in torch.split(a, _GRAM_ROWS):
         wide = part.double()
         gram += wide.T @ wide
     energy, vectors = torch.linalg.eigh(gram)  # energy: (dim,) squared singular values, ascending
@@ -167,7 +167,7 @@ def _make_principal(a: torch.Tensor) -> None:
     singular = energy.clamp_min(0).sqrt()
     scale = torch.where(there, singular ** (-1 - _DAMPING / 2), 0.0)
     scaled = (vectors * scale).float()
-    for part in a.split(_GRAM_ROWS):
+    for part in torch.split(a, _GRAM_ROWS):
         part.copy_(part @ scaled)
 
 
