@@ -100,7 +100,7 @@ frozen() {  # a transformer whose vectors are computed once
 tuned() {  # a transformer that is trained: what gradient reaches it?
   local encoder=$held_out,$(model),encoder.max_length=32
   local auxiliary=auxiliary.scale=0.5,auxiliary.cutoff_share=0.7
-  steps=200 compare tuned \
+  steps=150 compare tuned \
     --recipe "sparse=minilm:$encoder" \
     --recipe "sparse-aux=minilm:$encoder,$auxiliary" \
     --recipe "sparse-centroids=minilm:$encoder,classifier.start=centroids" \

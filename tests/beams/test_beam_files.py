@@ -35,7 +35,7 @@ def model(folder):
 def beam(model):
     D, L = model.classifier.in_features, model.classifier.out_features
     clusters = LabelClusters(torch.arange(L).flip(0).int(), torch.tensor([0, 10, L]), torch.zeros(2, dtype=torch.int64))
-    return Beam(clusters, torch.randn(1, D), torch.randn(1), None, 1)
+    return Beam(clusters, torch.randn(1, D).bfloat16(), torch.randn(1), None, 1)
 
 
 def test_a_saved_beam_comes_back(folder, model, beam):
@@ -57,7 +57,7 @@ def test_a_saved_beam_comes_back(folder, model, beam):
 def test_folded_inputs_come_back(folder, model, beam):
     D = model.classifier.in_features
     fold = torch.tensor([1, -2, 2, -1], dtype=torch.int32)
-    folded = Beam(beam.clusters, torch.randn(1, D - 2), beam.bias, fold, 1)
+    folded = Beam(beam.clusters, torch.randn(1, D - 2).bfloat16(), beam.bias, fold, 1)
     save_beam(folded, folder, {})
     again = load_beam(folder, model.classifier)
     assert torch.equal(again.fold, fold)
@@ -121,9 +121,9 @@ def _changed(tensors, name, value):
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("weight", torch.zeros(1, 3)),
-        ("weight", torch.zeros(1, 32, dtype=torch.float64)),
-        ("weight", torch.zeros(3, 32)),
+        ("weight", torch.zeros(1, 3, dtype=torch.bfloat16)),
+        ("weight", torch.zeros(1, 32)),
+        ("weight", torch.zeros(3, 32, dtype=torch.bfloat16)),
         ("bias", torch.zeros(2)),
         ("members", torch.zeros(40, dtype=torch.int32)),
         ("bounds", torch.tensor([0, 50, 40])),

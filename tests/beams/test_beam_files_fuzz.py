@@ -24,7 +24,7 @@ def test_beams(count, scratch):
     members, bounds = torch.arange(units, dtype=torch.int32), torch.tensor([0, 1, units])
     clusters = LabelClusters(members, bounds, torch.zeros(2, dtype=torch.int64))
     fold = torch.tensor([1, -2, 2], dtype=torch.int32)
-    save_beam(Beam(clusters, torch.randn(2, D - 1), torch.randn(2), fold, 1), scratch / "model", {})
+    save_beam(Beam(clusters, torch.randn(2, D - 1).bfloat16(), torch.randn(2), fold, 1), scratch / "model", {})
     paths = [path for path in (scratch / "model").rglob("*") if path.is_file()]
     files = {path.relative_to(scratch / "model").as_posix(): path.read_bytes() for path in paths}
     folder, description = Folder(scratch / "folder", files), json.loads(files[DESCRIPTION])

@@ -1,5 +1,7 @@
 """Two-stage search: every kind of layer finds among chosen clusters what sorting all of its labels finds there."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given
@@ -66,7 +68,8 @@ def _x(kind):
 def _beam(layer, size=3, width=2):
     clusters = _clusters(layer, size)
     generator = torch.Generator().manual_seed(2)
-    return Beam(clusters, torch.randn(clusters.count, D, generator=generator), torch.zeros(clusters.count), None, width)
+    weight = torch.randn(clusters.count, D, generator=generator).bfloat16()
+    return Beam(clusters, weight, torch.zeros(clusters.count), None, width)
 
 
 def _labels_in(layer, clusters, numbers):
@@ -109,13 +112,28 @@ def test_all_clusters_give_the_exact_scores(backend_name, kind):
     everything = torch.arange(clusters.count).expand(B, -1)
     scores, _ = layer.topk_among(x, 20, clusters.chosen(layer.sparse_parts(), everything))
     assert torch.equal(scores, layer.topk(x, 20)[0])
-    wide = Beam(clusters, torch.zeros(0, D), torch.zeros(0), None, clusters.count)
+    wide = Beam(clusters, torch.zeros(0, D).bfloat16(), torch.zeros(0), None, clusters.count)
     assert torch.equal(wide.topk(layer, x, 20)[1], layer.topk(x, 20)[1])
+
+
+@pytest.mark.parametrize("multiplies", [False, True])
+def test_the_router_scores_with_and_without_products_of_bfloat16(multiplies, monkeypatch):
+    monkeypatch.setattr("fanin.classifier.beam.multiplies_bfloat16", lambda: multiplies)
+    beam = _beam(KINDS["sparse"]())
+    beam = replace(beam, bias=torch.linspace(-9, 1, len(beam.weight)))
+    x = _x("dense")
+    products = x.double() @ beam.weight.double().T  # (B, R)
+    found = beam.scores(x)
+    assert found.dtype == torch.float32
+    # Inputs and products are rounded to 8 bits, or neither; the bias is added in float32.
+    sizes = x.double().abs() @ beam.weight.double().abs().T
+    allowed = (sizes + products.abs()) / 2**8 if multiplies else (sizes + 9) * 1e-6
+    assert bool(((found - (products + beam.bias)).abs() <= allowed).all())
 
 
 def test_clusters_without_a_score_are_chosen_last():
     clusters = _clusters(KINDS["sparse"](), 20)
-    weight = torch.tensor([[1.0], [3.0], [2.0]])
+    weight = torch.tensor([[1.0], [3.0], [2.0]]).bfloat16()
     beam = Beam(clusters, weight, torch.tensor([0.0, 0.0, 5.0]), None, 2)
     x = torch.tensor([[1.0], [9.0]])
     assert beam.choose(x).sort(1).values.tolist() == [[1, 2], [1, 2]]

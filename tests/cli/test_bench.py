@@ -42,6 +42,27 @@ def test_kernels(invoke, monkeypatch):
     assert "dense rate share %" in table.out.splitlines()[0]
 
 
+def test_beam(invoke, monkeypatch):
+    from fanin.bench import beam
+
+    tiny = partial(beam.measure_beam_speed, [beam.LayerShape(1000, 32, 8, 4), beam.LayerShape(130, 32, 8)])
+    monkeypatch.setattr(beam, "measure_beam_speed", tiny)
+    outcome = invoke("bench", "beam", "--rounds", "1", "--batch-size", "5", "--width", "2", "--width", "3", "--json")
+    assert outcome.code == 0, outcome.err
+    assert outcome.err.startswith("L=1000, G=4, 2 clusters: ")
+    rows = json.loads(outcome.out)
+    assert [(row["clusters"], row["width"], row["batch_size"]) for row in rows] == [
+        (16, 2, 5),
+        (16, 3, 5),
+        (3, 2, 5),
+        (3, 3, 5),
+    ]
+    assert all(row["exact_over_beam_ratio"] == pytest.approx(row["exact_cpu_ms"] / row["beam_cpu_ms"]) for row in rows)
+    table = invoke("bench", "beam", "--rounds", "1")
+    assert table.code == 0
+    assert "exact over beam ratio" in table.out.splitlines()[0]
+
+
 def test_storage(invoke, monkeypatch):
     from fanin.bench import storage
 

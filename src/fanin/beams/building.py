@@ -131,9 +131,12 @@ def _looked_up(table: Tensor, keys: Tensor) -> Tensor:
 def _router(
     inputs: Tensor, targets: Tensor, clusters: int, seed: int, display: ProgressDisplay
 ) -> tuple[Tensor, Tensor]:
-    """Weights (R, Q) and biases (R,) of a dense layer trained to tell the clusters (N, k) of each text."""
+    """Weights (R, Q) and biases (R,) of a dense layer trained to tell the clusters (N, k) of each text.
+
+    Weights are bfloat16, biases float32.
+    """
     if not clusters:
-        return inputs.new_zeros(0, inputs.shape[1]), inputs.new_zeros(0)
+        return inputs.new_zeros(0, inputs.shape[1], dtype=torch.bfloat16), inputs.new_zeros(0)
     mean, scale = inputs.mean(0), inputs.std(0, correction=0).clamp_min(1e-6)
     scale = torch.maximum(scale, scale.mean())  # rare inputs must not become large ones
     layer = DenseLinear(inputs.shape[1], clusters, initial_scale=0.0)
@@ -151,18 +154,18 @@ def _router(
         rate = _RATE * (1 - step / steps)
         layer.train_step((inputs[part] - mean) / scale, positives, Loss.BCE, AdamW(rate))
         display.advance(rows)
-    weight = layer.weight.detach() / scale
+    weight = (layer.weight.detach() / scale).bfloat16()
     assert layer.bias is not None
-    return weight, layer.bias.detach() - weight @ mean
+    return weight, layer.bias.detach() - weight.float() @ mean
 
 
 def _least_width(beam: Beam, inputs: Tensor, targets: Tensor, recall: float) -> int:
     """The smallest number of clusters that hold this share of the best labels."""
     ranks = []
     for row, own in zip(inputs, targets, strict=True):
-        scores = torch.mv(beam.weight, row) + beam.bias
+        scores = beam.scores(row[None])[0]  # (R,)
         routed = own[(own >= 0) & (own < len(scores))]
-        ranks.append((scores[:, None] > scores[routed]).sum(0))
+        ranks.append((scores[:, None] >= scores[routed]).sum(0) - 1)  # behind all that score the same
         ranks.append(own[own >= len(scores)])  # chosen by their numbers
         ranks.append(own[own < 0])  # labels of dense layers are always found
     ordered = torch.cat(ranks).sort().values

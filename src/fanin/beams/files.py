@@ -22,8 +22,6 @@ from fanin.tensor_files import read_tensors, write_tensors
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from torch import Tensor
-
     from fanin.classifier.interface import Classifier
 
 FORMAT = 1
@@ -120,14 +118,12 @@ def _check_router(beam: Beam, in_features: int) -> None:
         if fold.dtype != torch.int32 or fold.ndim != 1 or not 0 < len(fold) <= in_features or bool((fold == 0).any()):
             raise CheckpointError("the sums of inputs are not numbered from 1")
         inputs += int(fold.long().abs().max()) - len(fold)
-    if not _is_float_matrix(weight) or weight.shape[1] != inputs or len(weight) > beam.clusters.count:
-        raise CheckpointError(f"the router must be a float32 matrix of {inputs} inputs, with a row a cluster at most")
+    if weight.dtype != torch.bfloat16 or weight.ndim != 2 or weight.shape[1] != inputs:
+        raise CheckpointError(f"the router must be a bfloat16 matrix of {inputs} inputs")
+    if len(weight) > beam.clusters.count:
+        raise CheckpointError(f"the router has {len(weight)} rows for {beam.clusters.count} clusters")
     if bias.dtype != torch.float32 or bias.shape != (len(weight),):
         raise CheckpointError("the router must have a float32 bias for each of its rows")
-
-
-def _is_float_matrix(tensor: Tensor) -> bool:
-    return tensor.dtype == torch.float32 and tensor.ndim == 2
 
 
 def _model_digest(folder: Path) -> str:

@@ -91,6 +91,26 @@ def bench_storage(
     _write_rows(measure_storage(batch_size=batch_size, threads=threads, rounds=rounds, done=say), json=json)
 
 
+@app.command("beam")
+def bench_beam(
+    width: Annotated[list[int] | None, typer.Option("--width", min=1, help="Clusters a text. Repeatable.")] = None,
+    rounds: Annotated[int, typer.Option("--rounds", min=1, help="How often each width has its turn.")] = 7,
+    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Rows of a batch, B.")] = 512,
+    json: Json = False,
+) -> None:
+    """Time prediction with a beam beside the exact one, at 3,000,000 labels with random weights, on one thread.
+
+    Takes two minutes; the machine should be idle.
+    """
+    from fanin.bench.beam import WIDTHS, BeamSpeed, measure_beam_speed
+
+    def say(row: BeamSpeed) -> None:
+        note(f"L={row.out_features}, G={row.group_size}, {row.width} clusters: {row.exact_over_beam_ratio:.2f}x")
+
+    rows = measure_beam_speed(widths=width or WIDTHS, batch_size=batch_size, rounds=rounds, done=say)
+    _write_rows(rows, json=json)
+
+
 @app.command("memory")
 def bench_memory(
     labels: Annotated[list[int] | None, typer.Option("--labels", min=1, help="Number of labels. Repeatable.")] = None,
