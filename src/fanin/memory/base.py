@@ -11,6 +11,9 @@ from fanin.recipes.optimizer_recipe import ScheduleSection
 from fanin.training.encoder_update import EncoderUpdate
 from fanin.training.process_memory import resident_bytes
 
+COMPILER = 36 << 20
+"""Of torch's compiler, which ``torch.optim`` and transformers import, but no other run."""
+
 
 def base_bytes() -> int:
     """Resident memory of this process once every library has come to life.

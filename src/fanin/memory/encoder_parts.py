@@ -79,7 +79,7 @@ def update_parts(encoder: Encoder, sizes: DataSizes, rows: int, master: Master |
 
 
 def update_bytes(encoder: Encoder, master: Master | None) -> int:
-    """What an update of the dense parameters makes for a while: torch's AdamW roots of all second moments at once."""
+    """What an update of the dense parameters makes for a while: AdamW's roots of all second moments at once."""
     if master is not None:
         return 0  # a piece of one parameter at a time
     groups = encoder.parameter_groups()

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 from fanin.encoders.intermediate import base_encoder
 from fanin.kernels.spec import moment_count
 from fanin.memory import classifier_parts, data_parts, encoder_parts, gpu_parts
+from fanin.memory.base import COMPILER
 from fanin.memory.parts import Stage, moved, part
 from fanin.model import PREDICTION_BATCH
-from fanin.recipes.classifier_recipe import DenseStartSection, FixedFanInSection
+from fanin.recipes.classifier_recipe import AutogradDenseSection, DenseStartSection, FixedFanInSection
+from fanin.recipes.recipe import TransformerSection
 from fanin.recipes.rewiring_recipe import RewiringSection
 from fanin.training.assemble_classifier import finds_related_labels
 from fanin.training.preparation import SCORING_BATCH
@@ -92,7 +94,8 @@ def plan_memory(recipe: Recipe, sizes: DataSizes, base: int, *, gpu: bool = Fals
     """
     encoder = encoder_parts.lay_out_encoder(recipe, sizes)
     classifier = classifier_parts.lay_out(recipe.classifier, encoder, sizes.labels)
-    start, model = part("Python and libraries", base), classifier_parts.weight_parts(classifier)
+    start = part("Python and libraries", base + (COMPILER if _imports_compiler(recipe) else 0))
+    model = classifier_parts.weight_parts(classifier)
     context = moved(part("CUDA and its libraries", gpu_parts.CONTEXT), gpu=True) if gpu else []
     data = data_parts.data_parts(recipe, sizes, encoder_parts.kept_vector_bytes(encoder))
     weights = encoder_parts.weight_parts(encoder)
@@ -120,6 +123,10 @@ def plan_memory(recipe: Recipe, sizes: DataSizes, base: int, *, gpu: bool = Fals
     loaded = [*(held for held in (*start, *data) if held.name in needed), *context, *moved(learned, gpu=gpu)]
     ranking = _ranking(recipe, sizes, encoder, classifier, PREDICTION_BATCH, gpu=gpu)
     return MemoryPlan(tuple(stages), Stage("prediction", (*loaded, *ranking)), gpu)
+
+
+def _imports_compiler(recipe: Recipe) -> bool:
+    return isinstance(recipe.encoder, TransformerSection) or isinstance(recipe.classifier, AutogradDenseSection)
 
 
 def _loop(

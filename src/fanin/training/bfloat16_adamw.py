@@ -9,6 +9,7 @@ import torch
 
 from fanin.kernels import dispatch
 from fanin.kernels.drawing import mix_seed
+from fanin.training.adamw import EncoderAdamW
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -16,34 +17,27 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from fanin.recipes.optimizer_recipe import Master
-
-    State = dict[str, Tensor]
+    from fanin.training.adamw import State
 
 _PIECE = 1 << 22  # values worked on in float32 at a time
 _ROUNDING_SEED = 0x5EC04D
 
 
-class BFloat16AdamW:
-    """Adam with decoupled weight decay (Loshchilov and Hutter, 2019) that loses no update to bfloat16's spacing.
+class BFloat16AdamW(EncoderAdamW):
+    """Adam with decoupled weight decay that loses no update to bfloat16's spacing.
 
     With master "kahan" each parameter has a compensation beside it, in bfloat16 too, of what rounding has cut off of
     its updates so far (Kahan, 1965); both moments are bfloat16, the second one rounded stochastically, since a decay of
     a thousandth is less than half of its spacing. With "fp32" a float32 copy of the parameter and float32 moments are
-    kept. All arithmetic is in float32, a piece of a parameter at a time.
+    kept. All arithmetic is in float32, a piece of a parameter at a time. A gradient is freed when its parameter is
+    updated.
 
-    Bytes a parameter, its own two and its gradient's two included: 10 with "kahan", 16 with "fp32"; torch's AdamW on
-    float32 parameters has 16 and temporary arrays of 4 to 8.
+    Bytes a parameter, its own two and its gradient's two included: 10 with "kahan", 16 with "fp32"; AdamW on float32
+    parameters has 16 and temporary arrays of 4 to 8.
 
     Args:
-        groups: each with "params" and "weight_decay"; "lr" is set to 0.0 where it is missing and may be changed between
-            steps.
+        groups: as in :class:`fanin.training.adamw.EncoderAdamW`, like the other options.
         master: what is kept of the bits that a parameter has no room for.
-        beta1: decay of the first moment.
-        beta2: decay of the second moment.
-        eps: added to its root.
-
-    Attributes:
-        param_groups: the groups.
 
     >>> weight = torch.nn.Parameter(torch.ones(4, dtype=torch.bfloat16))
     >>> optimizer = BFloat16AdamW([{"params": [weight], "weight_decay": 0.0, "lr": 1e-4}], "kahan")
@@ -54,46 +48,9 @@ class BFloat16AdamW:
     [0.98828125, 0.98828125, 0.98828125, 0.98828125]
     """
 
-    def __init__(
-        self,
-        groups: Sequence[dict[str, Any]],
-        master: Master,
-        *,
-        beta1: float = 0.9,
-        beta2: float = 0.999,
-        eps: float = 1e-8,
-    ) -> None:
-        self.param_groups = [{"lr": 0.0, **group} for group in groups]
-        self._master, self._beta1, self._beta2, self._eps = master, beta1, beta2, eps
-        self._parameters = [parameter for group in self.param_groups for parameter in group["params"]]
-        self._state: list[State | None] = [None] * len(self._parameters)
-
-    @torch.no_grad()
-    def step(self) -> None:
-        """Update every parameter that has a gradient, and free the gradient."""
-        number = 0
-        for group in self.param_groups:
-            for parameter in group["params"]:
-                if parameter.grad is not None:
-                    self._update(number, parameter, group["lr"], group["weight_decay"])
-                    parameter.grad = None
-                number += 1
-
-    def zero_grad(self) -> None:
-        """Forget all gradients."""
-        for parameter in self._parameters:
-            parameter.grad = None
-
-    def state_dict(self) -> dict[str, dict[int, State]]:
-        """The live tensors of every parameter's state, by the parameter's number and name, under "state"."""
-        return {"state": {number: state for number, state in enumerate(self._state) if state is not None}}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take up copies of what :meth:`state_dict` gave, on the parameters' device."""
-        for number, values in state["state"].items():
-            parameter = self._parameters[number]
-            own = self._fresh(parameter)
-            self._state[number] = {name: values[name].to(own[name].device, own[name].dtype, copy=True) for name in own}
+    def __init__(self, groups: Sequence[dict[str, Any]], master: Master, **options: float) -> None:
+        super().__init__(groups, **options)
+        self._master = master
 
     @property
     def state_names(self) -> tuple[str, ...]:
@@ -109,10 +66,13 @@ class BFloat16AdamW:
             return state | {"exp_avg": wide, "exp_avg_sq": wide.clone(), "master": value.float()}
         return state | {name: torch.zeros_like(value) for name in ("exp_avg", "exp_avg_sq", "lost")}
 
-    def _update(self, number: int, parameter: Tensor, rate: float, decay: float) -> None:
-        state = self._state[number]
-        if state is None:
-            state = self._state[number] = self._fresh(parameter)
+    def _update(self, parameters: Sequence[tuple[int, Tensor]], group: Mapping[str, Any]) -> None:
+        for number, parameter in parameters:
+            self._update_one(number, parameter, group["lr"], group["weight_decay"])
+            parameter.grad = None
+
+    def _update_one(self, number: int, parameter: Tensor, rate: float, decay: float) -> None:
+        state = self._state(number, parameter)
         state["step"] += 1
         step = int(state["step"])
         assert parameter.grad is not None

@@ -11,6 +11,7 @@ from fanin.errors import CheckpointError
 from fanin.kernels.active_inputs import ActiveInputs
 from fanin.processes.group import ALONE
 from fanin.training.bfloat16_adamw import BFloat16AdamW
+from fanin.training.float32_adamw import Float32AdamW
 from fanin.training.non_finite import NonFiniteError
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from fanin.encoders.interface import Encoder
     from fanin.processes.group import Processes
     from fanin.recipes.optimizer_recipe import Master, ScheduleSection
+    from fanin.training.adamw import EncoderAdamW
 
 
 class EncoderUpdate:
@@ -55,20 +57,16 @@ class EncoderUpdate:
             decayed = [p for p in parameters if p.ndim > 1]
             others = [p for p in parameters if p.ndim <= 1]
             # An intermediate layer may be larger than all else: its update makes no temporary arrays of its size.
-            fused = name == "intermediate"
-            common = {"schedule": schedules[name], "fused": fused, "foreach": not fused}
+            common = {"schedule": schedules[name], "fused": name == "intermediate"}
             groups += [
                 {"params": decayed, "weight_decay": weight_decay, **common},
                 {"params": others, "weight_decay": 0.0, **common},
             ]
         groups = [group for group in groups if group["params"]]
         # Frozen features may leave nothing to train here.
-        self._optimizer: torch.optim.AdamW | BFloat16AdamW | None = None
+        self._optimizer: EncoderAdamW | None = None
         if groups:
-            self._optimizer = torch.optim.AdamW(groups, lr=0.0) if master is None else BFloat16AdamW(groups, master)
-        self._state_names: tuple[str, ...] = ("exp_avg", "exp_avg_sq")
-        if isinstance(self._optimizer, BFloat16AdamW):
-            self._state_names = self._optimizer.state_names
+            self._optimizer = Float32AdamW(groups) if master is None else BFloat16AdamW(groups, master)
 
     def backward(self, x: torch.Tensor | ActiveInputs, dx: torch.Tensor) -> None:
         """Give the gradient of a batch's vectors to the encoder; nothing where all of it is frozen."""
@@ -129,7 +127,7 @@ class EncoderUpdate:
             kind, number, value = [*name.split("."), "", ""][:3]
             if kind != "adamw" or not number.isdecimal() or not value:
                 raise CheckpointError(f"state of the encoder's update: {name!r} is unknown")
-            of_parameter.setdefault(int(number), {})[value] = state[name].clone()
+            of_parameter.setdefault(int(number), {})[value] = state[name]
         if self._optimizer is None:
             if of_parameter:
                 raise CheckpointError("state of the encoder's update: there is one, but nothing to train")
@@ -137,9 +135,8 @@ class EncoderUpdate:
         parameters = [parameter for group in self._optimizer.param_groups for parameter in group["params"]]
         for place, values in of_parameter.items():
             shape = parameters[place].shape if place < len(parameters) else None
-            wanted = {"step": torch.Size([]), **dict.fromkeys(self._state_names, shape)}
+            wanted = {"step": torch.Size([]), **dict.fromkeys(self._optimizer.state_names, shape)}
             found = {name: tensor.shape for name, tensor in values.items()}
             if found != wanted or values["step"].dtype != torch.float32:  # the others are converted
                 raise CheckpointError(f"state of the encoder's update: that of parameter {place} does not fit")
-        own = self._optimizer.state_dict()
-        self._optimizer.load_state_dict({**own, "state": of_parameter})
+        self._optimizer.load_state_dict({"state": of_parameter})
