@@ -92,9 +92,10 @@ def test_scale(invoke, monkeypatch):
     from fanin.bench import scale
 
     def measured(labels, group_sizes, steps, folder, done):
-        sizes = ((count, size) for count in labels for size in group_sizes)
         runs = [
-            scale.ScaleRun(count, size, 5, steps, 0.1, 0.1, 0.2, 1 + count, 1, 1, 3, 2, 9, 9) for count, size in sizes
+            scale.ScaleRun(count, size, 5, steps, 0.1, 0.1, 0.2, 1 + count, 1, 1, 1, 3, 2, 9, 9)
+            for count in labels
+            for size in group_sizes
         ]
         for run in runs:
             done(run)

@@ -78,7 +78,8 @@ def test_group_sizes(L, group_size, seed, zeros):
 
 @pytest.mark.parametrize("block", [64, 32768])  # with 64 the upper nodes are split by a sample
 def test_planted_clusters_are_found(monkeypatch, block):
-    monkeypatch.setattr(two_means, "BLOCK_ROWS", block)
+    monkeypatch.setattr(two_means, "NODE_ROWS", block)
+    monkeypatch.setattr(two_means, "BLOCK_ROWS", min(block, two_means.BLOCK_ROWS))
     features, truth = planted(clusters=40, size=16)
     assert purity(balanced_clusters(features, 40).cluster_of_outer, truth) > 0.8
     assert purity(grouped_order(features, 16).cluster_of_outer, truth) > 0.8

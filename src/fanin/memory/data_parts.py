@@ -10,7 +10,7 @@ from fanin.encoders.frequent import MOST_CODES, MOST_WORDS
 from fanin.labels.features import SUMMED_VALUES
 from fanin.labels.relevant_texts import MOST_PAIRS, MOST_WORK
 from fanin.labels.text_vectors import BLOCK_TOKENS, DEFAULT_DIM
-from fanin.labels.two_means import BLOCK_ROWS
+from fanin.labels.two_means import NODE_ROWS
 from fanin.memory.parts import Part, part
 from fanin.recipes.recipe import BagSection, FeaturesSection, TransformerSection
 
@@ -106,7 +106,7 @@ def label_order_bytes(recipe: Recipe, sizes: DataSizes, features: int) -> int:
     projecting = 2 * table + projected * 9 * _LONG + texts * dim * _FLOAT if tokens else 0
     vectors = sizes.labels * dim
     summing = table + vectors + _FLOAT * min(sizes.labels * dim, SUMMED_VALUES) + projected * 4 * _LONG
-    clustering = vectors + 4 * _LONG * sizes.labels + 5 * _FLOAT * min(sizes.labels, BLOCK_ROWS) * dim
+    clustering = vectors + 4 * _LONG * sizes.labels + 2 * _FLOAT * min(sizes.labels, NODE_ROWS) * dim
     return int(max(projecting, summing, clustering))
 
 
