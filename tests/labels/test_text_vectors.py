@@ -34,6 +34,8 @@ def matrix_of(projection, vocabulary):
 @pytest.mark.parametrize("block", [1, 7, 1 << 20])
 def test_principal_directions_at_damped_length(monkeypatch, block):
     monkeypatch.setattr(text_vectors, "BLOCK_TOKENS", block)
+    for name in ("_SUMMED_ROWS", "_GRAM_ROWS"):
+        monkeypatch.setattr(text_vectors, name, min(block, 8))
     tokens, offsets = random_texts(40, 30)
     rows = np.arange(5, 35)
     whole = tf_idf(tokens, offsets, 30, rows)[rows]

@@ -10,6 +10,7 @@ from fanin.classifier.head_tail import HeadTailLinear
 from fanin.classifier.sparse import SparseLinear
 from fanin.classifier.topology import check_index
 from fanin.data.formats import open_dataset
+from fanin.training import warm_start
 from fanin.training.assemble import build_encoder
 from fanin.training.preparation import prepare
 from fanin.training.progress import Silent
@@ -24,7 +25,9 @@ def prepared(planted, tiny_recipe, tmp_path_factory):
 
 
 @pytest.mark.parametrize("group_size", [1, 3])
-def test_chunks_do_not_matter(group_size, prepared):
+@pytest.mark.parametrize("looked_at", [5, 1 << 14])
+def test_chunks_do_not_matter(group_size, looked_at, prepared, monkeypatch):
+    monkeypatch.setattr(warm_start, "_LOOKED_AT", looked_at)
     data, encoder = prepared
     layers = [SparseLinear(32, 40, 8, group_size) for _ in range(3)]
     for layer, chunk in zip(layers, (1, 7, 1000), strict=True):

@@ -70,7 +70,7 @@ def marking_tokens(
 
 
 def _label_vectors(texts: WeightedTexts, block: RelevantTexts) -> sparse.csr_array:
-    """The sum of the texts of every label of a block, (C, V)."""
+    """The sum of the texts of every label of a block, (C, V), in float32."""
     C = block.stop - block.start
     if not len(block.row):
         return sparse.csr_array((C, texts.vocabulary_size), dtype=np.float32)
@@ -83,7 +83,7 @@ def _label_vectors(texts: WeightedTexts, block: RelevantTexts) -> sparse.csr_arr
         positives = (np.ones(int(ends[-1]), np.float32), column[own] - first, ends)
         return sparse.csr_array(positives, shape=(C, last - first)) @ texts.bags(rows[first:last])
 
-    # One range but where a single group has more than one may have.
+    # One range but where a single group has more than one may have: then it is a sum of sums.
     return reduce(add, starmap(sums, bounded_ranges(texts.lengths(rows), MOST_WORK)))
 
 

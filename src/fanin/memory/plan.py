@@ -118,7 +118,9 @@ def plan_memory(recipe: Recipe, sizes: DataSizes, base: int, *, gpu: bool = Fals
     stages += _loop(recipe, sizes, encoder, classifier, held, gpu=gpu)
     on_its_way = part("model on its way to the GPU", sum(held.bytes for held in learned) if gpu else 0)
     loaded = [*own, *on_its_way, *moved(learned, gpu=gpu)]
-    stages.append(_scoring("scoring the kept model", recipe, sizes, encoder, classifier, loaded, gpu=gpu))
+    stages.append(
+        _scoring("scoring the kept model", recipe, sizes, encoder, classifier, loaded, SCORING_BATCH, gpu=gpu)
+    )
     needed = ("Python and libraries", "tokenizer", "label names", "label counts")
     loaded = [*(held for held in (*start, *data) if held.name in needed), *context, *moved(learned, gpu=gpu)]
     ranking = _ranking(recipe, sizes, encoder, classifier, PREDICTION_BATCH, gpu=gpu)
@@ -154,7 +156,8 @@ def _loop(
     if rewiring is not None:
         work = part("rewiring", classifier_parts.rewiring_bytes(classifier))
         stages.append(Stage("rewiring", (*kept, *moved(work, gpu=gpu))))
-    stages.append(_scoring("validation", recipe, sizes, encoder, classifier, kept, gpu=gpu))
+    validated = min(SCORING_BATCH, recipe.training.validation_rows)
+    stages.append(_scoring("validation", recipe, sizes, encoder, classifier, kept, validated, gpu=gpu))
     if gpu:
         # What is on the GPU goes through this machine's memory into a file, a file at a time.
         largest = max(sum(own.bytes for own in parts) for parts in (state, [own for own in held if own.gpu]))
@@ -169,11 +172,12 @@ def _scoring(
     encoder: Encoder,
     classifier: Classifier,
     held: list[Part],
+    rows: int,
     *,
     gpu: bool,
 ) -> Stage:
     metrics = part("metrics", data_parts.evaluation_bytes(sizes.labels))
-    return Stage(name, (*held, *metrics, *_ranking(recipe, sizes, encoder, classifier, SCORING_BATCH, gpu=gpu)))
+    return Stage(name, (*held, *metrics, *_ranking(recipe, sizes, encoder, classifier, rows, gpu=gpu)))
 
 
 def _ranking(
@@ -269,5 +273,5 @@ def _start_bytes(recipe: Recipe, sizes: DataSizes, encoder: Encoder, classifier:
         return data_parts.relevant_texts_bytes(sizes)
     if section.start == "centroids":
         sums = min(_CENTROID_CHUNK, classifier.out_features * encoder.out_features * _FLOAT)
-        return 6 * sums + 2 * _LONG * int(sizes.rows * sizes.labels_per_text)
+        return 6 * sums + 2 * _LONG * sizes.rows
     return 0

@@ -9,7 +9,7 @@ import torch
 
 from fanin.classifier.centroids import centroid_connections, centroid_rows
 from fanin.classifier.dense import DenseLinear
-from fanin.data.batches import Batches
+from fanin.data.batches import Batches, gather_rows
 from fanin.kernels.active_inputs import ActiveInputs
 from fanin.model import encode
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 CHUNK_VALUES = 1 << 24  # of the sums of a chunk of labels: 32,768 labels of 512 features, few behind a wide layer
 _BATCH = 2048
+_LOOKED_AT = 1 << 14  # texts whose labels are looked at in one go
 
 
 @torch.no_grad()
@@ -89,10 +90,8 @@ def _label_sums(
     """Sum of x over the texts of each of some labels, (C, D), and their numbers, (C,)."""
     places = np.full(max(int(labels.max()), int(split.labels.max(initial=0))) + 1, -1)
     places[labels] = np.arange(len(labels))
-    of_positive = np.repeat(np.arange(len(split)), np.diff(split.labels_indptr))  # (P,)
-    relevant = np.intersect1d(rows, of_positive[places[split.labels] >= 0])
     sums, counts = torch.zeros(len(labels), in_features), torch.zeros(len(labels))
-    for x, batch in _encoded(encoder, split, relevant):
+    for x, batch in _encoded(encoder, split, _relevant(split, rows, places)):
         place = places[batch.indices]
         own = place >= 0
         texts = torch.from_numpy(np.repeat(np.arange(len(batch)), np.diff(batch.indptr))[own])
@@ -100,6 +99,17 @@ def _label_sums(
         sums.index_add_(0, positions, x[texts])
         counts.index_add_(0, positions, torch.ones(len(positions)))
     return sums, counts
+
+
+def _relevant(split: Split, rows: NDArray[np.int64], places: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Those of the rows that have a label with a place."""
+    found = [rows[:0]]
+    for start in range(0, len(rows), _LOOKED_AT):
+        some = rows[start : start + _LOOKED_AT]
+        labels, indptr = gather_rows(split.labels, split.labels_indptr, some)
+        row = np.repeat(np.arange(len(some)), np.diff(indptr))
+        found.append(some[np.unique(row[places[labels] >= 0])])
+    return np.concatenate(found)
 
 
 def _encoded(encoder: Encoder, split: Split, rows: NDArray[np.int64]) -> Iterator[tuple[torch.Tensor, Batch]]:
