@@ -1,5 +1,7 @@
 """The intermediate layer: values, gradients into every part, memory, and what goes past it."""
 
+import math
+
 import pytest
 import torch
 
@@ -24,16 +26,18 @@ def test_x_is_the_encoder_s_vector_widened():
     encoder = widened().eval()
     weight, bias = encoder.layer.weight, encoder.layer.bias
     plain = encoder.encoder(TOKENS, OFFSETS)
-    expected = (plain.double() @ weight.double().T + bias.double()).clamp_min(0)
+    rectified = (plain.double() @ weight.double().T + bias.double()).clamp_min(0)
+    expected = rectified - rectified.mean(1, keepdim=True)
     torch.testing.assert_close(encoder(TOKENS, OFFSETS), expected.float())
     assert (encoder.out_features, encoder.learned_features) == (20, 20)
-    assert 0.3 < (expected == 0).double().mean() < 0.7
+    assert 0.3 < (rectified == 0).double().mean() < 0.7
 
 
-def test_the_start_keeps_the_scale_of_the_features():
+def test_the_start_keeps_the_scale_of_the_features_but_for_their_mean():
     encoder = widened(FeatureEncoder(400, layer_norm=False), width=3000).eval()
-    x = torch.randn(50, 400, generator=torch.Generator().manual_seed(0))
-    assert encoder(x).square().mean().item() == pytest.approx(1, rel=0.05)
+    x = encoder(torch.randn(50, 400, generator=torch.Generator().manual_seed(0)))
+    assert x.square().mean().item() == pytest.approx(1 - 1 / math.pi, rel=0.05)
+    torch.testing.assert_close(x.mean(1), torch.zeros(50), rtol=0, atol=1e-5)
 
 
 def test_dropout_leaves_the_expectation_and_is_off_in_evaluation():
@@ -56,6 +60,7 @@ def test_gradients_reach_layer_encoder_and_table_as_float64_autograd_says():
     inner = twin.encoder
     x = inner.final_norm(inner.mlp(inner.project(inner.norm(bags.double()))))
     twin_x = torch.relu(x @ twin.layer.weight.T + twin.layer.bias)
+    twin_x = twin_x - twin_x.mean(1, keepdim=True)
     torch.autograd.backward(twin_x, dx.double())
 
     truth = dict(twin.named_parameters())
@@ -74,7 +79,8 @@ def test_lexical_features_go_past_the_layer():
     assert isinstance(wide, ActiveInputs)
     assert (encoder.out_features, encoder.learned_features, wide.in_features) == (70, 20, 70)
     torch.testing.assert_close(wide.dense()[:, 20:], plain.dense()[:, 8:])
-    torch.testing.assert_close(wide.dense()[:, :20], torch.relu(encoder.layer(plain.dense()[:, :8])))
+    rectified = torch.relu(encoder.layer(plain.dense()[:, :8]))
+    torch.testing.assert_close(wide.dense()[:, :20], rectified - rectified.mean(1, keepdim=True))
 
 
 def test_the_layer_is_a_group_of_its_own():
