@@ -117,9 +117,11 @@ def layer_arguments(layer: SparseWeights) -> Layer:
     return Layer(as_integers(layer.weight), layer.index, bias, L, F, layer.group_size)
 
 
-def rounding_key(layer: SparseWeights, step: int) -> tuple[int, int]:
-    """:func:`halves_of_key` for a layer's update; zeros where nothing is rounded."""
-    return halves_of_key(layer.rounding_seed, step) if stored_format(layer.weight.dtype) else (0, 0)
+def rounding_key(layer: SparseWeights, step: int) -> tuple[int, int, int]:
+    """:func:`halves_of_key` for a layer's update, and the number of its first weight; zeros if nothing is rounded."""
+    if not stored_format(layer.weight.dtype):
+        return 0, 0, 0
+    return *halves_of_key(layer.rounding_seed, step), layer.first_label * layer.weight.shape[1]
 
 
 def halves_of_key(seed: int, step: int) -> tuple[int, int]:

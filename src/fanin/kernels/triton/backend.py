@@ -161,10 +161,9 @@ class TritonBackend:
             rounding.round_into(values, out, seed, step, first_element)
 
     def draw_index(self, sets: int, fan_in: int, in_features: int, seed: int, first_set: int = 0) -> Tensor:
-        """Index sets (sets, F), on the current GPU; of a whole layer only."""
-        _refuse_parts(first_set)
+        """Index sets (sets, F), on the current GPU."""
         device = torch.device("cpu") if INTERPRETED else torch.device("cuda", torch.cuda.current_device())
-        return sets_kernels.draw_index(sets, fan_in, in_features, seed & _SEED_MASK, device)
+        return sets_kernels.draw_index(sets, fan_in, in_features, seed & _SEED_MASK, device, first_set)
 
     def rewire(
         self, layer: SparseWeights, moments: Moments, prune: Prune, seed: int, inputs: int | None = None
@@ -193,7 +192,6 @@ def _check_codes(stored: Tensor, values: Tensor) -> None:
 
 def _checks(layer: SparseWeights, x: Tensor | None = None, shared: SharedScores | None = None) -> ArrayChecks:
     """The checks of a call, with those of the layer, x and the shared scores made."""
-    _refuse_parts(layer.first_label)
     device, dtype = layer.weight.device, layer.weight.dtype
     if device.type != ("cpu" if INTERPRETED else "cuda"):
         raise BackendError(f"the triton backend works on {'the CPU' if INTERPRETED else 'a GPU'}, not on {device}")
@@ -206,13 +204,6 @@ def _checks(layer: SparseWeights, x: Tensor | None = None, shared: SharedScores 
         checks.matrix("x", x, layer.in_features)
         checks.shared(shared, layer, len(x))
     return checks
-
-
-def _refuse_parts(first: int) -> None:
-    if first:
-        raise BackendError(
-            "the triton backend serves whole layers; parts of one, as several processes have, are for cpu"
-        )
 
 
 def _on(device: torch.device) -> AbstractContextManager[object]:

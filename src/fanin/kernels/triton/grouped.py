@@ -146,7 +146,7 @@ def own_copy(dx, copies, batch, dense_inputs):
 
 @triton.jit
 def _update_tile(
-    layer, moments, first, present, gradient, rule, key_low, key_high,
+    layer, moments, first, present, gradient, rule, key_low, key_high, first_element,
     FORMAT: tl.constexpr, UPDATE: tl.constexpr, BLOCK_G: tl.constexpr, BLOCK_F: tl.constexpr,
 ):  # fmt: skip
     """Update a tile's weights with their gradient (G, F). They are read once more: to keep them costs registers."""
@@ -154,14 +154,15 @@ def _update_tile(
     places += first * layer.fan_in
     old = widened(tl.load(layer.bits + places, mask=there, other=0), FORMAT)
     new = updated(old, gradient, moments, places, there, rule, rule.decay, UPDATE)
-    tl.store(layer.bits + places, narrowed(new, places, key_low, key_high, FORMAT), mask=there)
+    tl.store(layer.bits + places, narrowed(new, places + first_element, key_low, key_high, FORMAT), mask=there)
 
 
-@triton.jit(do_not_specialize=["key_low", "key_high"])
+@triton.jit(do_not_specialize=["key_low", "key_high", "first_element"])
 def _step_kernel(
     layer, moments, bias_moments, batch, shared, pairs, tiles, dx, copies, dense_inputs, losses, scale, rule,
-    key_low, key_high, FORMAT: tl.constexpr, DOT: tl.constexpr, LOSS: tl.constexpr, UPDATE: tl.constexpr,
-    ORDERED: tl.constexpr, WIDE: tl.constexpr, BLOCK_G: tl.constexpr, BLOCK_F: tl.constexpr, BLOCK_B: tl.constexpr,
+    key_low, key_high, first_element, FORMAT: tl.constexpr, DOT: tl.constexpr, LOSS: tl.constexpr,
+    UPDATE: tl.constexpr, ORDERED: tl.constexpr, WIDE: tl.constexpr,
+    BLOCK_G: tl.constexpr, BLOCK_F: tl.constexpr, BLOCK_B: tl.constexpr,
 ):  # fmt: skip
     dx = own_copy(dx, copies, batch, dense_inputs)
     loss = tl.zeros((), tl.float64)
@@ -190,8 +191,9 @@ def _step_kernel(
             gradient += product(by_logits, tl.trans(x), DOT)
             add_to_dx(dx, product(tl.trans(weight), by_logits, DOT), index, slots, rows, batch, dense_inputs)
         _update_tile(
-            layer, moments, first, present, gradient, rule, key_low, key_high, FORMAT, UPDATE, BLOCK_G, BLOCK_F
-        )
+            layer, moments, first, present, gradient, rule, key_low, key_high, first_element,
+            FORMAT, UPDATE, BLOCK_G, BLOCK_F,
+        )  # fmt: skip
         if layer.bias is not None:
             new_bias = updated(bias, bias_gradient, bias_moments, labels, present, rule, 0.0, UPDATE)
             tl.store(layer.bias + labels, new_bias, mask=present)

@@ -32,6 +32,7 @@ class WeightStep(NamedTuple):
         kind: which update.
         key_low: of the rounding.
         key_high: of the rounding.
+        first_element: number of the first weight among the random bits of the rounding.
     """
 
     moments: tuple[Tensor, ...]
@@ -39,12 +40,13 @@ class WeightStep(NamedTuple):
     kind: int
     key_low: int
     key_high: int
+    first_element: int
 
 
-@triton.jit(do_not_specialize=["key_low", "key_high"])
+@triton.jit(do_not_specialize=["key_low", "key_high", "first_element"])
 def _weights_kernel(
     layer, moments, batch, tiles, start, stop, by_logits, dx, copies, with_gradient, out, rule, key_low, key_high,
-    FORMAT: tl.constexpr, UPDATE: tl.constexpr, WIDE: tl.constexpr,
+    first_element, FORMAT: tl.constexpr, UPDATE: tl.constexpr, WIDE: tl.constexpr,
     BLOCK_L: tl.constexpr, BLOCK_F: tl.constexpr, BLOCK_B: tl.constexpr,
 ):  # fmt: skip
     if dx is not None:
@@ -76,7 +78,8 @@ def _weights_kernel(
                     tl.atomic_add(dx + inputs, weight[:, :, None] * g, mask=wanted, sem="relaxed")
             if rule is not None:
                 new = updated(weight, gradient, moments, own, there, rule, rule.decay, UPDATE)
-                tl.store(layer.bits + own, narrowed(new, own, key_low, key_high, FORMAT), mask=there)
+                bits = narrowed(new, own + first_element, key_low, key_high, FORMAT)
+                tl.store(layer.bits + own, bits, mask=there)
             if out is not None:
                 tl.store(out + own, gradient, mask=there)
 
@@ -119,6 +122,7 @@ def work_on_weights(
         None if step is None else step.rule,
         0 if step is None else step.key_low,
         0 if step is None else step.key_high,
+        0 if step is None else step.first_element,
         UPDATE=0 if step is None else step.kind,
         **plan.updating(),
     )

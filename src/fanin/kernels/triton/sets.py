@@ -77,14 +77,15 @@ def _draw_subset(keys, size, population, most, columns):
     return chosen
 
 
-@triton.jit(do_not_specialize=["seed"])
-def _draw_kernel(out, sets, fan_in, in_features, seed, WIDTH: tl.constexpr, SETS: tl.constexpr):
+@triton.jit(do_not_specialize=["seed", "first_set"])
+def _draw_kernel(out, sets, fan_in, in_features, seed, first_set, WIDTH: tl.constexpr, SETS: tl.constexpr):
     columns = tl.arange(0, WIDTH)
     for tile in range(tl.program_id(0), tl.cdiv(sets, SETS), tl.num_programs(0)):
         own = tl.cast(tile, tl.int64) * SETS + tl.arange(0, SETS)
         size = tl.full((SETS,), 0, tl.int64) + fan_in
         population = tl.full((SETS,), 0, tl.int64) + in_features
-        chosen = _draw_subset(_keys(tl.full((), 0, tl.int64) + seed, own), size, population, fan_in, columns)
+        keys = _keys(tl.full((), 0, tl.int64) + seed, own + first_set)
+        chosen = _draw_subset(keys, size, population, fan_in, columns)
         there = (own < sets)[:, None] & (columns < fan_in)[None, :]
         tl.store(out + own[:, None] * fan_in + columns[None, :], chosen.to(out.dtype.element_ty), mask=there)
 
@@ -120,9 +121,9 @@ def _least(values):
     return tl.zeros(values.shape, values.dtype) - 1
 
 
-@triton.jit(do_not_specialize=["seed"])
+@triton.jit(do_not_specialize=["seed", "first_set"])
 def _rewire_kernel(
-    layer, moments, sets, limit, threshold, seed, inputs, replaced,
+    layer, moments, sets, limit, threshold, seed, first_set, inputs, replaced,
     FORMAT: tl.constexpr, WIDTH: tl.constexpr, GROWN: tl.constexpr, SETS: tl.constexpr,
 ):  # fmt: skip
     slots, places = tl.arange(0, WIDTH), tl.arange(0, GROWN)
@@ -138,7 +139,8 @@ def _rewire_kernel(
         pruned = there & (rank < most[:, None]) & (score < threshold)
         count = tl.sum(pruned.to(tl.int64), axis=1)
         tl.store(replaced + own, count.to(tl.int32), mask=own < sets)
-        grown = _draw_subset(_keys(tl.full((), 0, tl.int64) + seed, own), count, inputs - used, limit, places)
+        keys = _keys(tl.full((), 0, tl.int64) + seed, own + first_set)
+        grown = _draw_subset(keys, count, inputs - used, limit, places)
         # Rank r among the unused inputs: step over the used ones, the smallest first.
         order = _ranks(index, slots, layer.fan_in)
         for i in range(layer.fan_in):
@@ -156,13 +158,21 @@ def _rewire_kernel(
                 tl.store(moments[moment] + weights, tl.zeros(gone.shape, tl.float32), mask=gone)
 
 
-def draw_index(sets: int, fan_in: int, in_features: int, seed: int, device: torch.device) -> Tensor:
+def draw_index(sets: int, fan_in: int, in_features: int, seed: int, device: torch.device, first_set: int = 0) -> Tensor:
     """Index sets (sets, F); see :meth:`fanin.kernels.spec.Backend.draw_index`."""
     index = torch.empty(sets, fan_in, dtype=index_dtype(in_features), device=device)
     width, tile_sets = _tile_shape(fan_in)
     tiles = -(-sets // tile_sets)
     _draw_kernel[program_count(device, tiles, _PROGRAMS),](
-        index, sets, fan_in, in_features, seed, WIDTH=width, SETS=tile_sets, num_warps=_warps(width * tile_sets)
+        index,
+        sets,
+        fan_in,
+        in_features,
+        seed,
+        first_set,
+        WIDTH=width,
+        SETS=tile_sets,
+        num_warps=_warps(width * tile_sets),
     )
     return index
 
@@ -181,6 +191,7 @@ def rewire(layer: SparseWeights, moments: Moments, prune: Prune, seed: int, inpu
         limit,
         math.inf if prune.threshold is None else prune.threshold,
         seed,
+        layer.first_label // layer.group_size,
         inputs,
         replaced,
         FORMAT=stored_format(layer.weight.dtype),
