@@ -118,6 +118,25 @@ def test_rewiring_of_parts_is_that_of_the_whole(grow, make_positives):
     assert torch.equal(sum(counted[1:]), counted[0])
 
 
+def test_parts_that_grow_at_random_for_want_of_anything_better_report_alike(make_positives):
+    """Labels without a positive have nothing to separate: their part draws at random, and the other one does not."""
+    counted, reports, positives = [], [], make_positives(7, 12)
+    for cut in ((0, 12), (12, 36)):
+        layer = SparseLinear(D, L, 6, 2, seed=3, device="meta").part(*cut)
+        growth = Growth(20, {"separating": 1.0}, {"separating": SeparatingScores([layer], 20, 64)})
+        rewiring = Rewiring(
+            [SparsePart(layer, torch.arange(L))],
+            RewiringSchedule(1, 0.5, 100),
+            5,
+            growth=growth,
+            added_up=lambda counts: counted.append(counts.clone()) or counts,
+        )
+        rewiring.observe(1, torch.randn(7, D, generator=torch.Generator().manual_seed(1)), positives)
+        reports.append(rewiring.rewire(1))
+    assert len({counts.shape for counts in counted}) == 1
+    assert reports[1].grown == {"separating": 0, "random": reports[1].replaced}
+
+
 def test_sgd_without_state_keeps_none(make_positives):
     part = SparseLinear(D, L, 6, device="meta").part(12, 36)
     part.train_step(torch.randn(3, D), make_positives(3, 24), Loss.SQUARED_HINGE, SGD(0.1))

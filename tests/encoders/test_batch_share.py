@@ -89,11 +89,21 @@ def test_a_network_that_draws_by_itself_draws_differently_in_every_process():
     for first in (0, 3):
         torch.manual_seed(0)
         noise = OwnNoise()
-        with shared_batch(noise, BatchShare(first, 6, 0, 0)), noise.drawn(torch.nn.Dropout(0.1)):
+        with shared_batch(noise, BatchShare(first, 6, 0, 0)), noise.drawn(torch.nn.Dropout(0.1), torch.device("cpu")):
             draws.append(torch.rand(4))
         after.append(torch.rand(()))
     assert not torch.equal(*draws)
     assert torch.equal(*after)
+
+
+def test_drawing_by_itself_leaves_the_random_numbers_of_a_gpu_as_they_were(monkeypatch):
+    restored = []
+    monkeypatch.setattr(torch.cuda, "get_rng_state", lambda device: f"state of {device}")
+    monkeypatch.setattr(torch.cuda, "set_rng_state", lambda state, device: restored.append((state, device)))
+    gpu, noise = torch.device("cuda", 1), OwnNoise()
+    with shared_batch(noise, BatchShare(0, 6, 0, 0)), noise.drawn(torch.nn.Dropout(0.1), gpu):
+        assert not restored
+    assert restored == [("state of cuda:1", gpu)]
 
 
 def test_a_transformer_without_noise_of_its_own_gives_the_same_in_parts(tiny_transformer):

@@ -21,7 +21,7 @@ def same(one, other):
 
 @pytest.fixture(autouse=True)
 def _many_chunks(monkeypatch):
-    monkeypatch.setattr(spread, "_CHUNK_BYTES", 30)
+    monkeypatch.setattr(spread, "CHUNK_BYTES", 30)
 
 
 @pytest.mark.parametrize("size", [2, 3])

@@ -13,11 +13,14 @@ import torch
 import torch._lazy
 
 from fanin.data.formats import open_dataset
+from fanin.processes.group import ALONE
 from fanin.recipes.recipe_files import load_recipe
 from fanin.runs.run_folder import RunFolder
+from fanin.training.followed_run import opened_by_first
 from fanin.training.preparation import prepare
 from fanin.training.progress import Silent
 from fanin.training.resume import resume_run
+from fanin.training.together import prepare_together
 from fanin.training.trainer import Trainer
 from planted import TINY
 
@@ -34,10 +37,24 @@ RUNS = {
             "intermediate.width=48",
         ],
     ),
-    "the default, in bands and from tokens": ("default", [*SHORT, "classifier.fan_in=16"]),
+    "the default, in bands and from tokens": (
+        "default",
+        [
+            *SHORT,
+            "classifier.fan_in=16",
+            "classifier.fan_in_by_frequency=[{share: 0.2, fan_in: 24}]",
+            "classifier.cluster_size=2",
+        ],
+    ),
     "head and tail with an auxiliary objective": (
         "head-tail",
-        [*SHORT, "classifier.fan_in=16", "auxiliary.clusters=5", "auxiliary.cutoff_share=0.5"],
+        [
+            *SHORT,
+            "classifier.fan_in=16",
+            "classifier.head_share=0.1",
+            "auxiliary.clusters=5",
+            "auxiliary.cutoff_share=0.5",
+        ],
     ),
     "a mask": ("masked", [*SHORT, "classifier.fan_in=16"]),
     "growth by what batches were": (
@@ -62,12 +79,13 @@ class Display(Silent):
             raise RuntimeError("crash")
 
 
-def train(name, data, folder, device, display):
+def train(name, data, folder, device, display, processes=ALONE):
     recipe_name, settings = RUNS[name]
     recipe = load_recipe(recipe_name, [*settings, "training.checkpoint.steps=3"])
-    with RunFolder.create(folder / "run", recipe, data) as run:
-        prepared = prepare(open_dataset(data), recipe, folder / "cache", Silent())
-        return Trainer(recipe, prepared, run, display, device=device).train()
+    with opened_by_first(processes, lambda: RunFolder.create(folder / "run", recipe, data)) as run:
+        dataset = open_dataset(data)
+        prepared = prepare_together(processes, lambda: prepare(dataset, recipe, folder / "cache", Silent()))
+        return Trainer(recipe, prepared, run, display, device=device, processes=processes).train()
 
 
 def train_across(name, data, folder, first, second):
@@ -81,12 +99,15 @@ def train_across(name, data, folder, first, second):
         return resume_run(run, Display(), cache=folder / "cache", device=second)
 
 
-def report(name, result, path):
+def report(name, result, path, **more):
     entries = [json.loads(line) for line in (path / "log.jsonl").read_text().splitlines()]
     losses = [entry["loss"] for entry in entries if entry.get("event") == "step"]
     rewired = [entry["replaced"] for entry in entries if entry.get("event") == "rewire"]
     found = {"run": name, "device": result.model.device.type, "P@1": result.metrics["test"]["P@1"]}
-    print(json.dumps({**found, "metrics": result.metrics["device"], "losses": losses, "rewired": rewired}), flush=True)
+    print(
+        json.dumps({**more, **found, "metrics": result.metrics["device"], "losses": losses, "rewired": rewired}),
+        flush=True,
+    )
 
 
 def main(device: torch.device, data: Path) -> None:

@@ -131,7 +131,9 @@ class Rewiring:
 
     def _report(self, step: int, prune: Prune, counts: Tensor, grown: Counter[str]) -> RewireReport:
         """The report of connections replaced in each set (S,), and chosen by each mode."""
-        found = torch.tensor([int(counts.sum()), int((counts > 0).sum()), *grown.values()])
+        # Where no input is worth growing, one is drawn at random, also of modes without it: not in all processes alike.
+        modes = dict.fromkeys((*self._growth.modes, "random"))
+        found = torch.tensor([int(counts.sum()), int((counts > 0).sum()), *(grown[mode] for mode in modes)])
         replaced, sets_changed, *by_mode = self._added_up(found).tolist()
         whole = sum(-(-layer.shard.of // layer.group_size) * layer.fan_in for layer in self._layers)
         return RewireReport(
@@ -141,7 +143,7 @@ class Rewiring:
             replaced=replaced,
             sets_changed=sets_changed,
             share=replaced / whole,
-            grown=dict(zip(grown, by_mode, strict=True)),
+            grown={m: count for m, count in zip(modes, by_mode, strict=True) if count or m in self._growth.modes},
         )
 
     def state(self) -> dict[str, Tensor]:

@@ -40,7 +40,7 @@ def resume(
 ) -> None:
     """Go on with a training that was stopped or killed, from its newest checkpoint, to the same result."""
     from fanin.cli.progress import make_display
-    from fanin.processes.launch import joined_processes
+    from fanin.processes.launch import joined_processes, own_place
     from fanin.report.finished_runs import read_metrics
     from fanin.runs.run_folder import RunFolder
     from fanin.training.device import resolve_device
@@ -48,7 +48,7 @@ def resume(
     from fanin.training.resume import resume_run
     from fanin.training.stop_signals import Stopped, StopSignals
 
-    place = None if device is None else resolve_device(device)
+    place = None if device is None else resolve_device(device, own_place())
     with joined_processes() as processes, StopSignals() as stop:
         display = make_display(quiet=quiet, first=processes.first)
         with opened_by_first(processes, lambda: RunFolder.open(run)) as folder:

@@ -33,25 +33,24 @@ def train(
     """Train a model by a recipe, score it, and write a run folder.
 
     On Ctrl-C or SIGTERM the training saves where it stands, and "fanin resume RUN" goes on from there. Started by
-    torchrun, several processes share the labels and the texts of a batch.
+    torchrun, several processes share the labels and the texts of a batch; with --device cuda each has its own GPU.
     """
     from fanin.cli.progress import make_display
     from fanin.data.formats import open_dataset
     from fanin.memory.check import check_memory
-    from fanin.processes.launch import joined_processes
+    from fanin.processes.launch import joined_processes, own_place
     from fanin.recipes.recipe_files import load_recipe
     from fanin.runs.run_folder import RunFolder
-    from fanin.training.device import check_device_of, resolve_device
+    from fanin.training.device import resolve_device
     from fanin.training.followed_run import opened_by_first
     from fanin.training.preparation import prepare
     from fanin.training.stop_signals import Stopped, StopSignals
     from fanin.training.together import prepare_together
     from fanin.training.trainer import Trainer
 
-    chosen, place = load_recipe(recipe, settings or []), resolve_device(device)
+    chosen, place = load_recipe(recipe, settings or []), resolve_device(device, own_place())
     dataset = open_dataset(data)
     with joined_processes() as processes, StopSignals() as stop:
-        check_device_of(processes, place)
         if processes.size == 1:
             check_memory(chosen, dataset, place)
         display = make_display(quiet=quiet, first=processes.first)

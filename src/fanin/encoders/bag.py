@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -290,7 +291,8 @@ def _packed(bags: _Bags) -> Tensor:
 def _unpacked(packed: Tensor, width: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Tokens (N,), tokens of each text (B,), their weights (N,) and the gradients of the texts' bags (B, E)."""
     N, B = packed[:2].tolist()
-    tokens, counts, weights, gradients = torch.split(packed[2:], [N, B, N, B * width])
+    ends = accumulate((N, B, N, B * width), initial=2)
+    tokens, counts, weights, gradients = (packed[start:stop] for start, stop in pairwise(ends))
     return tokens, counts, weights.view(torch.float32), gradients.view(torch.float32).view(B, width)
 
 

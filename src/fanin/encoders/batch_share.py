@@ -94,18 +94,20 @@ class OwnNoise(nn.Module):
     share: BatchShare | None = None
 
     @contextlib.contextmanager
-    def drawn(self, network: nn.Module) -> Iterator[None]:
+    def drawn(self, network: nn.Module, device: torch.device) -> Iterator[None]:
         """Inside it torch's random state is another in every process; afterwards the same one in all of them again.
 
         Args:
             network: what is run inside; without any dropout nothing is drawn.
+            device: that it is on.
         """
         noisy = any(module.p for module in network.modules() if isinstance(module, nn.Dropout))
         if self.share is None or not noisy:
             yield
             return
         seed = int(torch.randint(2**62, ()))
-        with torch.random.fork_rng(devices=[]):
+        # Seeding reaches GPUs, too: the state of the one that the network is on has to come back as well.
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             torch.manual_seed(mix_seed(seed, self.share.first_row))
             yield
 

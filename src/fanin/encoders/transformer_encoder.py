@@ -148,7 +148,7 @@ class TransformerEncoder(DenseOnly):
         """The pooled vectors (B, n * H) float32, in front of layer norm and projection."""
         device = next(self.transformer.parameters()).device
         if torch.is_grad_enabled() and not self.frozen:
-            with self._noise.drawn(self.transformer):
+            with self._noise.drawn(self.transformer, device):
                 return self._pooled(tokens.long(), offsets, device)
         with torch.no_grad():
             found = torch.empty(len(offsets) - 1, self.tail.in_features, device=device)

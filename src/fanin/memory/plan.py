@@ -24,6 +24,13 @@ if TYPE_CHECKING:
     from fanin.memory.parts import Part
     from fanin.recipes.recipe import Recipe
 
+CUDA, TO_A_FILE, TO_THE_GPU = (
+    "CUDA and its libraries",
+    "tensors on their way into a file",
+    "model on its way to the GPU",
+)
+"""Names of what a run on a GPU holds besides its tensors there."""
+
 _FLOAT, _LONG = 4, 8
 _CENTROID_CHUNK = 64 << 20
 
@@ -87,7 +94,7 @@ def plan_memory(recipe: Recipe, sizes: DataSizes, base: int, *, gpu: bool = Fals
         sizes: of its data.
         base: bytes of Python with everything that a run imports; see :func:`fanin.memory.base.base_bytes`.
         gpu: whether it computes on a GPU: then model, updates and batches are there from the first step on. What the
-            kernels make for a while is counted, the GPU's share of libraries assumed (:mod:`.memory_gpu`).
+            kernels make for a while is counted, the GPU's share of libraries assumed (:mod:`.gpu_parts`).
 
     Raises:
         ConfigError: a setting does not fit the data.
@@ -96,7 +103,7 @@ def plan_memory(recipe: Recipe, sizes: DataSizes, base: int, *, gpu: bool = Fals
     classifier = classifier_parts.lay_out(recipe.classifier, encoder, sizes.labels)
     start = part("Python and libraries", base + (COMPILER if _imports_compiler(recipe) else 0))
     model = classifier_parts.weight_parts(classifier)
-    context = moved(part("CUDA and its libraries", gpu_parts.CONTEXT), gpu=True) if gpu else []
+    context = moved(part(CUDA, gpu_parts.CONTEXT), gpu=True) if gpu else []
     data = data_parts.data_parts(recipe, sizes, encoder_parts.kept_vector_bytes(encoder))
     weights = encoder_parts.weight_parts(encoder)
     reading = part("tokenising", data_parts.preparation_bytes(recipe, sizes))
@@ -116,7 +123,7 @@ def plan_memory(recipe: Recipe, sizes: DataSizes, base: int, *, gpu: bool = Fals
     own, learned = [*start, *context, *data], [*weights, *model]
     held = [*own, *remembered, *moved([*learned, *beside, *watched], gpu=gpu)]
     stages += _loop(recipe, sizes, encoder, classifier, held, gpu=gpu)
-    on_its_way = part("model on its way to the GPU", sum(held.bytes for held in learned) if gpu else 0)
+    on_its_way = part(TO_THE_GPU, sum(held.bytes for held in learned) if gpu else 0)
     loaded = [*own, *on_its_way, *moved(learned, gpu=gpu)]
     stages.append(
         _scoring("scoring the kept model", recipe, sizes, encoder, classifier, loaded, SCORING_BATCH, gpu=gpu)
@@ -160,8 +167,9 @@ def _loop(
     stages.append(_scoring("validation", recipe, sizes, encoder, classifier, kept, validated, gpu=gpu))
     if gpu:
         # What is on the GPU goes through this machine's memory into a file, a file at a time.
-        largest = max(sum(own.bytes for own in parts) for parts in (state, [own for own in held if own.gpu]))
-        stages.append(Stage("saving", (*kept, *part("tensors on their way into a file", largest))))
+        weights = [own for own in held if own.gpu and own.name != CUDA]
+        largest = max(sum(own.bytes for own in parts) for parts in (state, weights))
+        stages.append(Stage("saving", (*kept, *part(TO_A_FILE, largest))))
     return stages
 
 

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from fanin.encoders.intermediate import base_encoder
 from fanin.memory.parts import Part, Stage, part
-from fanin.memory.plan import MemoryPlan
+from fanin.memory.plan import CUDA, TO_A_FILE, TO_THE_GPU, MemoryPlan
+from fanin.processes.spread import CHUNK_BYTES
 
 if TYPE_CHECKING:
     from fanin.encoders.interface import Encoder
@@ -27,8 +28,8 @@ _FLOAT, _INT, _LONG = 4, 4, 8
 def plan_of_a_process(plan: MemoryPlan, processes: int) -> MemoryPlan:
     """The training plan of one of several processes, from that of one alone.
 
-    What belongs to single labels is shared evenly; all else, buffers included, is counted as in one process. Prediction
-    stays that of one.
+    What belongs to single labels is shared evenly, on a GPU as in memory; all else, buffers included, is counted as in
+    one process. Prediction stays that of one.
 
     Args:
         plan: of one process.
@@ -38,11 +39,22 @@ def plan_of_a_process(plan: MemoryPlan, processes: int) -> MemoryPlan:
     >>> plan_of_a_process(MemoryPlan((alone,), alone), 3).training[0].bytes
     280
     """
+    training = tuple(Stage(stage.name, _own_parts(stage.parts, processes)) for stage in plan.training)
+    return MemoryPlan(training, plan.prediction, plan.gpu)
+
+
+def _own_parts(parts: tuple[Part, ...], processes: int) -> tuple[Part, ...]:
+    """What one of several processes holds of a stage's parts."""
 
     def own(held: Part) -> Part:
         return held._replace(bytes=-(-held.bytes // processes)) if held.name in _SHARED else held
 
-    return MemoryPlan(tuple(Stage(s.name, tuple(map(own, s.parts))) for s in plan.training), plan.prediction)
+    shared = sum(held.bytes - own(held).bytes for held in parts if held.gpu)
+    whole = sum(held.bytes for held in parts if held.gpu and held.name not in _SHARED | {CUDA})
+    # What passes through this machine's memory between a GPU and a file: shared tensors a chunk at a time.
+    passing = {TO_A_FILE: lambda size: min(size, whole + CHUNK_BYTES), TO_THE_GPU: lambda size: max(0, size - shared)}
+    owned = (own(held) for held in parts)
+    return tuple(held._replace(bytes=passing.get(held.name, int)(held.bytes)) for held in owned)
 
 
 def sent_in_a_step(encoder: Encoder, rows: int, processes: int, *, tokens: float, lexical: float = 0.0) -> list[Part]:

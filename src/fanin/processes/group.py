@@ -14,13 +14,19 @@ if TYPE_CHECKING:
 
 
 class Transport(Protocol):
-    """How tensors get from one process to another; every call but the last two is made by all of them."""
+    """How tensors get from one process to another; every call but the last two is made by all of them.
+
+    Tensors of one call lie in one place: in the machines' memory, or on each process's GPU after :meth:`use_gpu`.
+    """
+
+    def use_gpu(self, device: torch.device) -> None:
+        """Exchange tensors on this process's GPU from now on, too."""
 
     def gather(self, own: Tensor) -> list[Tensor]:
         """The tensors of all processes, in their order; all of one shape and dtype."""
 
-    def exchange(self, parts: list[Tensor], rows: int) -> list[Tensor]:
-        """What every process has for this one: ``parts[r]`` goes to process r, and ``rows`` rows come from each."""
+    def exchange(self, parts: list[Tensor], rows: int) -> Tensor:
+        """What every process has for this one, (N, rows, ...): ``parts[r]`` goes to process r."""
 
     def add(self, values: Tensor) -> None:
         """Make the values their sum over all processes, the same bits in each."""
@@ -60,6 +66,19 @@ class Processes:
         assert transport is not None or size == 1
         self.rank, self.size, self.sent = rank, size, 0
         self._transport = transport
+
+    def compute_on(self, device: torch.device) -> None:
+        """Say where this process computes, which decides what can be exchanged besides tensors on the CPU.
+
+        Args:
+            device: the CPU, or a GPU that no other process has; then all of them have one.
+
+        Raises:
+            BackendError: this torch cannot exchange tensors between GPUs.
+            ConfigError: the GPUs do not reach each other.
+        """
+        if self._transport is not None and device.type != "cpu":
+            self._transport.use_gpu(device)
 
     @property
     def first(self) -> bool:
@@ -115,7 +134,7 @@ class Processes:
         parts = [values[self.rows_of(rank, len(values))].contiguous() for rank in range(self.size)]
         self.sent += values.nbytes - parts[self.rank].nbytes
         found = self._transport.exchange(parts, own.stop - own.start)
-        return torch.stack(found).sum(0)
+        return found.sum(0)
 
     def add(self, values: Tensor) -> Tensor:
         """Make the values their sum over all processes; gives them."""

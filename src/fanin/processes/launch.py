@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from fanin.errors import ConfigError
 from fanin.processes.group import ALONE, Processes
@@ -19,6 +19,18 @@ _PATIENCE = timedelta(days=7)
 _NAMES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 
+class OwnPlace(NamedTuple):
+    """One of several processes among those on its machine.
+
+    Attributes:
+        number: from 0.
+        of: how many of them run there.
+    """
+
+    number: int
+    of: int
+
+
 @contextlib.contextmanager
 def joined_processes() -> Iterator[Processes]:
     """Join the other processes that torchrun has started with this one; without any, nothing of it is loaded.
@@ -29,8 +41,8 @@ def joined_processes() -> Iterator[Processes]:
     Raises:
         ConfigError: the environment is damaged, or the other processes cannot be reached.
     """
-    found = {name: os.environ.get(name, "") for name in _NAMES}
-    if not all(found.values()) or found["WORLD_SIZE"] == "1":
+    found = _told()
+    if found is None:
         yield ALONE
         return
     from torch import distributed
@@ -46,12 +58,34 @@ def joined_processes() -> Iterator[Processes]:
             f"cannot join the other processes of this run ({error}); the environment says {told}: start fanin by "
             "torchrun, or without these variables to train in one process"
         ) from error
+    with TorchTransport(found["MASTER_ADDR"], _PATIENCE) as transport:
+        yield Processes(rank, size, transport)
+
+
+def own_place() -> OwnPlace | None:
+    """The place of this process among those on its machine; None where there is but one process in all.
+
+    Raises:
+        ConfigError: the environment is damaged.
+    """
+    if _told() is None:
+        return None
     try:
-        yield Processes(rank, size, TorchTransport())
-    finally:
-        distributed.destroy_process_group()
+        number = int(os.environ.get("LOCAL_RANK") or 0)
+        return OwnPlace(number, int(os.environ.get("LOCAL_WORLD_SIZE") or number + 1))
+    except ValueError as error:
+        raise ConfigError(
+            f"the environment should number this process among those of its machine, and {error}; start fanin by "
+            "torchrun, which sets LOCAL_RANK and LOCAL_WORLD_SIZE"
+        ) from error
 
 
 def first_on_machine() -> bool:
     """Whether this process is the first of those on its machine, the one that fills the machine's cache."""
     return os.environ.get("LOCAL_RANK", "0") == "0"
+
+
+def _told() -> dict[str, str] | None:
+    """What torchrun says of all processes; None where there is but one."""
+    found = {name: os.environ.get(name, "") for name in _NAMES}
+    return found if all(found.values()) and found["WORLD_SIZE"] != "1" else None

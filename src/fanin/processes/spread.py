@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
     from fanin.processes.group import Processes
 
-_CHUNK_BYTES = 1 << 26  # of what the first process holds of another's at a time
+CHUNK_BYTES = 1 << 26
+"""Bytes that the first process holds of another's tensors at a time, and any of what it has on a GPU."""
 
 
 class Whole(NamedTuple):
@@ -32,7 +33,7 @@ class SpreadTensors:
     :attr:`whole`, while the others :meth:`send`.
 
     Args:
-        own: the rows of this process; what it holds nothing of may be left out.
+        own: the rows of this process, on any device; what it holds nothing of may be left out.
         processes: all of them.
 
     Attributes:
@@ -61,10 +62,11 @@ class SpreadTensors:
         return len(self.whole)
 
     def blocks(self, name: str) -> Iterator[Tensor]:
-        """The rows of a tensor block by block, at the first process; a block lasts until the next one is asked for."""
-        if name in self.own:
-            yield self.own[name].detach()
+        """The rows of a tensor block by block, at the first process, on the CPU; a block lasts until the next one."""
         dtype, (_, *rest) = self.whole[name]
+        if name in self.own:
+            for rows in _chunks(len(self.own[name]), dtype, rest):
+                yield self._own_rows(name, rows)
         for rank in range(1, self._processes.size):
             for rows in _chunks(self._rows[name][rank], dtype, rest):
                 yield self._processes.receive(torch.empty((rows.stop - rows.start, *rest), dtype=dtype), rank)
@@ -74,13 +76,17 @@ class SpreadTensors:
         for name, (dtype, (_, *rest)) in self.whole.items():
             if name in self.own:
                 for rows in _chunks(len(self.own[name]), dtype, rest):
-                    self._processes.send(self.own[name][rows].detach(), 0)
+                    self._processes.send(self._own_rows(name, rows), 0)
+
+    def _own_rows(self, name: str, rows: slice) -> Tensor:
+        """Some of the own rows of a tensor, in this machine's memory: what is written and sent goes through it."""
+        return self.own[name][rows].detach().cpu()
 
 
 def handed_out(
     find: Callable[[], Mapping[str, Tensor]], own_rows: Mapping[str, int], processes: Processes
 ) -> dict[str, Tensor]:
-    """Tensors that the first process has, for every process the rows that it holds.
+    """Tensors that the first process has, for every process the rows that it holds, on the CPU.
 
     Args:
         find: called by the first process.
@@ -131,7 +137,7 @@ def _chunks(rows: int, dtype: torch.dtype, rest: list[int]) -> Iterator[slice]:
     width = dtype.itemsize
     for size in rest:
         width *= size
-    step = max(1, _CHUNK_BYTES // max(width, 1))
+    step = max(1, CHUNK_BYTES // max(width, 1))
     for start in range(0, rows, step):
         yield slice(start, min(start + step, rows))
 

@@ -1,4 +1,4 @@
-"""The transport of torch.distributed, which is gloo between CPUs."""
+"""The transport of torch.distributed: gloo between the machines' memories, NCCL between GPUs."""
 
 from __future__ import annotations
 
@@ -8,57 +8,102 @@ from typing import TYPE_CHECKING
 import torch
 from torch import distributed
 
+from fanin.processes.gpu_group import join_gpus
+from fanin.processes.lifeline import Lifeline
 from fanin.processes.lost import LostProcessError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from datetime import timedelta
+    from types import TracebackType
+    from typing import Self
 
     from torch import Tensor
+    from torch.distributed import ProcessGroup
 
 
 class TorchTransport:
-    """Exchanges by the process group that torch.distributed has made; see :class:`fanin.processes.group.Transport`.
+    """Exchanges by process groups of torch.distributed; see :class:`fanin.processes.group.Transport`.
+
+    What lies in the machines' memories goes by the group that torch.distributed was set up with, what lies on GPUs by
+    one of its own. With it comes a :class:`fanin.processes.lifeline.Lifeline`.
+
+    Args:
+        address: of the first process's machine.
+        patience: how long a process waits for another one that is alive.
 
     Raises:
-        LostProcessError: by every call, where a process has ended or cannot be reached any more.
+        LostProcessError: by every call, where a process has ended or cannot be reached any more. A call for tensors on
+            GPUs gives them before they are there; then it is the lifeline that ends the process.
     """
+
+    def __init__(self, address: str, patience: timedelta) -> None:
+        self._address, self._patience = address, patience
+        self._gpus: ProcessGroup | None = None
+        self._lifeline: Lifeline | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        """Leave the groups; after an error the one of the GPUs is left as it is."""
+        if self._lifeline is not None:
+            self._lifeline.end(farewell=kind is None)
+        # To take down a group of GPUs waits for exchanges under way, which after an error may never end.
+        if kind is None or self._lifeline is None:
+            distributed.destroy_process_group()
+
+    def use_gpu(self, device: torch.device) -> None:
+        """Exchange tensors on this process's GPU, too."""
+        if self._lifeline is None:
+            self._lifeline = Lifeline(self._address)
+            self._gpus = join_gpus(device, self._patience)
 
     def gather(self, own: Tensor) -> list[Tensor]:
         """The tensors of all processes."""
         found = [torch.empty_like(own) for _ in range(distributed.get_world_size())]
         if own.numel():
             with _connected():
-                distributed.all_gather(found, own.contiguous())
+                distributed.all_gather(found, own.contiguous(), group=self._group_of(own))
         return found
 
-    def exchange(self, parts: list[Tensor], rows: int) -> list[Tensor]:
-        """What every process has for this one."""
+    def exchange(self, parts: list[Tensor], rows: int) -> Tensor:
+        """What every process has for this one, (N, rows, ...)."""
         found = parts[0].new_empty(rows * len(parts), *parts[0].shape[1:])
-        sizes = [len(part) for part in parts]
+        sizes, group = [len(part) for part in parts], self._group_of(found)
         with _connected():
-            distributed.all_to_all_single(found, torch.cat(parts), [rows] * len(parts), sizes)
-        return list(found.view(len(parts), rows, *found.shape[1:]))
+            distributed.all_to_all_single(found, torch.cat(parts), [rows] * len(parts), sizes, group=group)
+        return found.view(len(parts), rows, *found.shape[1:])
 
     def add(self, values: Tensor) -> None:
         """The sum over all processes, in place."""
         with _connected():
-            distributed.all_reduce(values)
+            distributed.all_reduce(values, group=self._group_of(values))
 
     def broadcast(self, values: Tensor) -> None:
         """The values of the first process, in place."""
         if values.numel():
             with _connected():
-                distributed.broadcast(_as_bytes(values), 0)
+                distributed.broadcast(_as_bytes(values), 0, group=self._group_of(values))
 
     def send(self, values: Tensor, to: int) -> None:
         """Hand values to a process."""
         with _connected():
-            distributed.send(_as_bytes(values), to)
+            distributed.send(_as_bytes(values), to, group=self._group_of(values))
 
     def receive(self, values: Tensor, sender: int) -> None:
         """Take values from a process."""
         with _connected():
-            distributed.recv(_as_bytes(values), sender)
+            distributed.recv(_as_bytes(values), sender, group=self._group_of(values))
+
+    def _group_of(self, values: Tensor) -> ProcessGroup | None:
+        """The group that carries tensors which lie where these do; None is the first one."""
+        if values.device.type == "cpu":
+            return None
+        assert self._gpus is not None, f"{values.device} is nowhere that this process has said it computes"
+        return self._gpus
 
 
 def _as_bytes(values: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from fanin.errors import BackendError, ConfigError
 
 if TYPE_CHECKING:
-    from fanin.processes.group import Processes
+    from fanin.processes.launch import OwnPlace
 
 
 def named_device(name: str) -> torch.device:
@@ -31,15 +31,16 @@ def named_device(name: str) -> torch.device:
     return torch.device("cpu") if kind == "cpu" else torch.device("cuda", int(number or 0))
 
 
-def resolve_device(name: str) -> torch.device:
+def resolve_device(name: str, place: OwnPlace | None = None) -> torch.device:
     """A device that is there, by its name.
 
     Args:
         name: see :func:`named_device`.
+        place: of this process where several train together: "cuda" is then a GPU of its own for each.
 
     Raises:
-        ConfigError: it is none of these.
-        BackendError: torch finds no such GPU.
+        ConfigError: it is none of these, or one GPU for several processes.
+        BackendError: torch finds no such GPU, or too few for the processes of this machine.
 
     >>> resolve_device("cpu")
     device(type='cpu')
@@ -48,6 +49,19 @@ def resolve_device(name: str) -> torch.device:
     if device.type == "cpu":
         return device
     found = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if place is not None:
+        if name != "cuda":
+            raise ConfigError(
+                f"device {name!r} is one GPU, and each of several processes needs one of its own; use cuda, which "
+                "gives them the GPUs of their machine one by one"
+            )
+        device = torch.device("cuda", place.number)
+        if 0 < found < place.of:
+            raise BackendError(
+                f"device {name!r}: {place.of} processes on this machine, and torch finds {found} GPU"
+                f"{'s' if found > 1 else ''}; each process needs one of its own: start torchrun with --nproc-per-node "
+                f"{found}, or use cpu"
+            )
     if device.index >= found:
         build = f"built for CUDA {torch.version.cuda}" if torch.version.cuda else "built for the CPU"
         raise BackendError(
@@ -55,16 +69,3 @@ def resolve_device(name: str) -> torch.device:
             "machine with a GPU a build of torch for CUDA ('fanin doctor' shows what is found)"
         )
     return device
-
-
-def check_device_of(processes: Processes, device: torch.device) -> None:
-    """Refuse a device that several processes cannot train on.
-
-    Raises:
-        ConfigError: it is a GPU, and there are several processes.
-    """
-    if processes.size > 1 and device.type != "cpu":
-        raise ConfigError(
-            f"device {device}: several processes train together on CPUs only; use --device cpu, or train on the GPU in "
-            "one process, without torchrun"
-        )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from fanin.data.formats import open_dataset
 from fanin.errors import BackendError, CheckpointError, ConfigError
 from fanin.processes.group import ALONE
+from fanin.processes.launch import own_place
 from fanin.recipes.recipe_files import load_recipe, recipe_from_values
 from fanin.runs.checkpoint import package_versions
 from fanin.runs.checkpoint_series import CheckpointSeries
@@ -61,7 +62,7 @@ def resume_run(
             ``training.on_non_finite`` and ``training.log_every``. They are written into the run's recipe.
         cache: see :func:`fanin.training.preparation.prepare`.
         stop: signals to stop.
-        device: where it goes on; by default where it was started.
+        device: where it goes on; by default where it was started, each of several processes on a GPU of its own.
         processes: that go on with it together, as many as one likes; the first one reads and writes the run folder.
 
     Raises:
@@ -102,8 +103,9 @@ def resume_run(
 
 
 def _former_device(run: RunFolder) -> torch.device:
+    place, name = own_place(), run.origin.device
     try:
-        return resolve_device(run.origin.device)
+        return resolve_device(name if place is None else name.partition(":")[0], place)
     except BackendError as error:
         raise BackendError(
             f"{run.path}: this run was started on a GPU; to go on without it give --device cpu ({error})"

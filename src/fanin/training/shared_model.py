@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from fanin.classifier.sharded import ShardedClassifier
+from fanin.kernels.positives import on_device
 from fanin.model import encode
 from fanin.model_files import load_model, save_model
 from fanin.processes.spread import SpreadTensors, handed_out
@@ -44,7 +45,7 @@ def keep_model(model: TextModel, folder: Path, processes: Processes) -> None:
 
 
 def take_kept_model(model: TextModel, folder: Path, processes: Processes) -> None:
-    """Give a model that is shared the weights of the kept one, in the memory that it has.
+    """Give a model that is shared the weights of the kept one, in the memory that it has, an encoder's in float32.
 
     Args:
         model: changed in place.
@@ -68,7 +69,7 @@ def take_kept_model(model: TextModel, folder: Path, processes: Processes) -> Non
         assert kept is not None
         return distinct_tensors(kept.classifier)
 
-    copy_into(model.encoder, handed_out(encoder_tensors, {}, processes))
+    copy_into(model.encoder.float(), handed_out(encoder_tensors, {}, processes))
     classifier.take_tensors(handed_out(classifier_tensors, classifier.own_rows(), processes))
 
 
@@ -86,8 +87,10 @@ def shared_ranking(model: TextModel, processes: Processes, stop: StopSignals) ->
         with stop.deferred():
             was_training = model.encoder.training
             model.encoder.eval()
-            x = brought_together(encode(model.encoder, batch.inputs), len(batch), processes)
+            own = encode(model.encoder, batch.inputs, model.device)
+            x = brought_together(own, len(batch), processes)
             model.encoder.train(was_training)
-            return model.classifier.topk(x, k, barred)[1]
+            there = None if barred is None else on_device(barred, model.device)
+            return model.classifier.topk(x, k, there)[1].cpu()
 
     return rank

@@ -17,7 +17,6 @@ from fanin.runs.checkpoint_series import CheckpointSeries, newest_step
 from fanin.runs.position import Position
 from fanin.runs.run_log import LogMark
 from fanin.training.classifier_start import start_classifier
-from fanin.training.device import check_device_of
 from fanin.training.final_scores import final_scores
 from fanin.training.gpu_memory import forget_gpu_peaks, gpu_peaks
 from fanin.training.non_finite import NonFiniteError, advice_on_rates
@@ -69,7 +68,8 @@ class Trainer:
         stop: signals to stop; by default they do what they do elsewhere.
         checkpoint: of the run, to go on from; by default it begins. See :func:`fanin.training.resume.resume_run`.
         device: where encoder and classifier train, by default the CPU; their starts are computed on the CPU.
-        processes: that train it together; each makes a trainer of its own of the same recipe and data.
+        processes: that train it together; each makes a trainer of its own of the same recipe and data, and where one is
+            for a GPU, all are, each for another.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class Trainer:
         self._recipe, self._data, self._run, self._display = recipe, data, run, display
         self._stop, self._processes = stop or StopSignals(), processes
         self._device = device or torch.device("cpu")
-        check_device_of(processes, self._device)
+        processes.compute_on(self._device)
         forget_gpu_peaks(self._device)
         self._batches = data.train_batches(training.batch_size, training.seed, processes.own_rows)
         self._total_steps = training.steps or len(self._batches) * training.epochs
@@ -221,7 +221,8 @@ class Trainer:
         value, metrics = scores.metrics[chosen], scores.metrics.as_dict()
         self._run.log.write("validation", epoch=position.epoch, texts_per_second=scores.texts_per_second, **metrics)
         # Without a single validation row that has labels there is nothing to choose by: the newest is kept.
-        kept = position.best is None or value > position.best or not scores.metrics.points
+        better = position.best is None or value > position.best or not scores.metrics.points
+        kept = self._processes.told_by_first(lambda: better)  # the others' last digits may differ
         self._display.say(f"  validation {chosen} {value:.2%}" + (" (best, kept)" if kept else ""))
         if kept:
             keep_model(self._parts.model, self._run.model, self._processes)

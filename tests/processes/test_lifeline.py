@@ -1,0 +1,89 @@
+"""A process that waits for its GPU ends when another one is gone, and no process ends because one is done."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from fanin.errors import ConfigError
+from fanin.processes import lifeline
+
+SCRIPT = Path(__file__).with_name("run_lifelines.py")
+
+
+ENDS = {
+    "wait die wait": [2, -signal.SIGKILL, 2],
+    "die wait wait": [-signal.SIGKILL, 2, 2],
+    "wait wait fail": [2, 2, 3],
+    "finish finish-later finish": [0, 0, 0],
+    "finish-later finish finish": [0, 0, 0],
+    "fail fail": [3, 3],
+}
+
+
+@pytest.fixture(scope="module")
+def ends():
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([sys.executable, SCRIPT, *ENDS], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return dict(zip(ENDS, map(json.loads, done.stdout.splitlines()), strict=True))
+
+
+@pytest.mark.parametrize("works", ENDS)
+def test_processes_end_together(works, ends):
+    codes, output = ends[works]
+    assert codes == ENDS[works], output
+    assert output.count("error: another process of this run has ended") == codes.count(2)
+    assert "Traceback" not in output
+
+
+class _Broadcast:
+    """torch.distributed for two lifelines in threads of one process: the first one's word is kept for the other."""
+
+    def __init__(self, rank, said):
+        self.get_rank, self.get_world_size, self._said = lambda: rank, lambda: 2, said
+
+    def broadcast(self, values, _source):
+        if self.get_rank() == 0:
+            self._said.set_result(values.clone())
+        else:
+            values.copy_(self._said.result(timeout=20))
+
+
+def test_a_stranger_is_turned_away(monkeypatch):
+    said = Future()
+    monkeypatch.setattr(lifeline, "distributed", _Broadcast(0, said))
+    with ThreadPoolExecutor(1) as pool:
+        accepted = pool.submit(lambda: list(lifeline._accepted()))
+        told = bytes(said.result(timeout=20).tolist())
+        port = int.from_bytes(told[:2], "big")
+        for word in (b"x" * 32, b""):
+            with socket.create_connection(("127.0.0.1", port)) as stranger:
+                stranger.sendall(word)
+                stranger.shutdown(socket.SHUT_WR)
+                assert stranger.recv(1) == b""
+        monkeypatch.setattr(lifeline, "distributed", _Broadcast(1, said))
+        [ours] = lifeline._connected("127.0.0.1")
+        [theirs] = accepted.result(timeout=20)
+        with ours, theirs:
+            ours.sendall(b"!")
+            assert theirs.recv(1) == b"!"
+
+
+def test_a_first_process_that_cannot_be_reached_is_told(monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+
+    def broadcast(values, _source):
+        values[:2] = values.new_tensor(list(port.to_bytes(2, "big")))
+
+    monkeypatch.setattr(lifeline, "distributed", SimpleNamespace(get_rank=lambda: 1, broadcast=broadcast))
+    with pytest.raises(ConfigError, match=r"cannot connect to the first one, at 127.0.0.1 \("):
+        lifeline.Lifeline("127.0.0.1")
