@@ -53,13 +53,14 @@ class _Driver:
         return GPUTarget("cuda", self._arch, 32)
 
 
-def _layer(L, D, F, G, dtype):
+def _layer(L, D, F, G, dtype, first_label=0):
     return SparseWeights(
         weight=torch.zeros(L, F).to(dtype),
         index=torch.zeros(-(-L // G), F, dtype=torch.uint16 if D <= 65_536 else torch.int32),
         bias=torch.zeros(L),
         group_size=G,
         in_features=D,
+        first_label=first_label,
     )
 
 
@@ -105,6 +106,11 @@ def _all():
             _all_operations(_layer(640, 768, 64, G, dtype), 128)
         _step(_layer(640, 70_000, 32, 1, dtype), 128, Loss.BCE, SGD(0.1), extras=True)
         _step(_layer(640, 768, 33, 24, dtype), 7, Loss.BCE, SGD(0.1), extras=True)
+    for G in (1, 32):  # a part of a layer, whose weights and sets have numbers beyond 32 bits
+        part = _layer(640, 768, 32, G, torch.bfloat16, first_label=2**37)
+        _step(part, 128, Loss.BCE, SGD(0.1), extras=False)
+        sets.rewire(part, Moments(), Prune(0.3), 1, 768)
+    sets.draw_index(9, 4, 40, 1, torch.device("cpu"), first_set=2**37)
     torch.set_float32_matmul_precision("high")  # TensorFloat-32
     _step(_layer(640, 768, 64, 32, torch.float32), 128, Loss.BCE, SGD(0.1), extras=False)
     torch.use_deterministic_algorithms(True)  # a fixed order
