@@ -120,7 +120,8 @@ class IntermediateLayer(nn.Module):
 
     def _widened(self, x: Tensor) -> Tensor:
         wide = torch.relu_(self.layer(x.to(self.layer.weight.dtype)).float())  # (B, W)
-        return self.dropout(wide - wide.mean(1, keepdim=True))
+        centred: Tensor = self.dropout(wide - wide.mean(1, keepdim=True))
+        return centred
 
 
 def base_encoder(encoder: Encoder) -> Encoder:
