@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fanin.classifier.banded import BandedLinear
-from fanin.classifier.beam import Beam, router_inputs
+from fanin.classifier.beam import Beam, multiplies_bfloat16, router_inputs
 from fanin.classifier.dense import DenseLinear
 from fanin.classifier.head_tail import HeadTailLinear
 from fanin.classifier.label_clusters import LabelClusters, unit_count, unit_size
@@ -129,6 +129,11 @@ def test_the_router_scores_with_and_without_products_of_bfloat16(multiplies, mon
     sizes = x.double().abs() @ beam.weight.double().abs().T
     allowed = (sizes + products.abs()) / 2**8 if multiplies else (sizes + 9) * 1e-6
     assert bool(((found - (products + beam.bias)).abs() <= allowed).all())
+
+
+def test_torch_that_does_not_tell_what_the_processor_can_is_enough(monkeypatch):
+    monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
+    assert not multiplies_bfloat16.__wrapped__()
 
 
 def test_clusters_without_a_score_are_chosen_last():

@@ -118,8 +118,8 @@ class Beam:
 @cache
 def multiplies_bfloat16() -> bool:
     """Whether this processor has instructions for products of bfloat16; without them they are slower than float32."""
-    found = torch.cpu.get_capabilities()
-    return bool(found.get("avx512_bf16") or found.get("amx_bf16"))
+    told = getattr(torch.cpu, "get_capabilities", None)  # which older torch does not have: float32 is right everywhere
+    return told is not None and any(told().get(name, False) for name in ("avx512_bf16", "amx_bf16"))
 
 
 def _dense_rows(x: Tensor | ActiveInputs, part: slice) -> Tensor:
