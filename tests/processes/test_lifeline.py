@@ -2,6 +2,7 @@
 
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -14,6 +15,7 @@ import pytest
 
 from fanin.errors import ConfigError
 from fanin.processes import lifeline
+from fanin.processes.lost import LostProcessError
 
 SCRIPT = Path(__file__).with_name("run_lifelines.py")
 
@@ -75,6 +77,28 @@ def test_a_stranger_is_turned_away(monkeypatch):
         with ours, theirs:
             ours.sendall(b"!")
             assert theirs.recv(1) == b"!"
+
+
+def test_a_process_of_the_run_is_known_though_its_word_comes_in_pieces():
+    token = bytes(range(32))
+    ours, theirs = socket.socketpair()
+    with ours, theirs, ThreadPoolExecutor(1) as pool:
+        ours.sendall(token[:5])
+        known = pool.submit(lifeline._knows, theirs, token)
+        while select.select([theirs], [], [], 0)[0]:  # until the first piece has been read
+            pass
+        ours.sendall(token[5:])
+        assert known.result(timeout=20)
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_process_that_is_lost_before_all_are_connected_is_told(rank, monkeypatch):
+    def broadcast(_values, _source):
+        raise RuntimeError("Connection closed by peer")
+
+    monkeypatch.setattr(lifeline, "distributed", SimpleNamespace(get_rank=lambda: rank, broadcast=broadcast))
+    with pytest.raises(LostProcessError, match=r"another process of this run .* \(Connection closed by peer\)"):
+        lifeline.Lifeline("127.0.0.1")
 
 
 def test_a_first_process_that_cannot_be_reached_is_told(monkeypatch):

@@ -9,13 +9,14 @@ import selectors
 import socket
 import sys
 import threading
+import time
 from typing import TYPE_CHECKING
 
 import torch
 from torch import distributed
 
 from fanin.errors import ConfigError
-from fanin.processes.lost import LostProcessError
+from fanin.processes.lost import LostProcessError, exchange
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,6 +42,7 @@ class Lifeline:
 
     Raises:
         ConfigError: the first process cannot be reached.
+        LostProcessError: a process has ended before all were connected.
     """
 
     def __init__(self, address: str) -> None:
@@ -111,7 +113,8 @@ def _accepted() -> Iterator[socket.socket]:
         server.settimeout(_JOIN_SECONDS)
         token = secrets.token_bytes(_TOKEN_BYTES)
         told = server.getsockname()[1].to_bytes(2, "big") + token
-        distributed.broadcast(torch.frombuffer(bytearray(told), dtype=torch.uint8), 0)
+        with exchange():
+            distributed.broadcast(torch.frombuffer(bytearray(told), dtype=torch.uint8), 0)
         missing = distributed.get_world_size() - 1
         while missing:
             line, _ = server.accept()
@@ -124,17 +127,24 @@ def _accepted() -> Iterator[socket.socket]:
 
 def _knows(line: socket.socket, token: bytes) -> bool:
     """Whether whoever has connected is a process of this run."""
-    line.settimeout(_TOKEN_SECONDS)
+    told, until = b"", time.monotonic() + _TOKEN_SECONDS  # for all of it, however slowly it comes
     try:
-        return secrets.compare_digest(line.recv(len(token), socket.MSG_WAITALL), token)
+        while len(told) < len(token):
+            line.settimeout(max(until - time.monotonic(), 0))
+            more = line.recv(len(token) - len(told))
+            if not more:
+                return False
+            told += more
     except OSError:
         return False
+    return secrets.compare_digest(told, token)
 
 
 def _connected(address: str) -> Iterator[socket.socket]:
     """The connection to the first process."""
     told = torch.empty(2 + _TOKEN_BYTES, dtype=torch.uint8)
-    distributed.broadcast(told, 0)
+    with exchange():
+        distributed.broadcast(told, 0)
     port, token = int.from_bytes(bytes(told[:2].tolist()), "big"), bytes(told[2:].tolist())
     line = socket.create_connection((address, port), timeout=_JOIN_SECONDS)
     line.sendall(token)

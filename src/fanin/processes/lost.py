@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import textwrap
+from typing import TYPE_CHECKING
 
 from fanin.errors import FaninError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 class LostProcessError(FaninError):
@@ -20,3 +25,16 @@ class LostProcessError(FaninError):
             f"another process of this run has ended or cannot be reached ({told}); its own last lines say why. All "
             "checkpoints are kept: go on with fanin resume, with as many processes as you like"
         )
+
+
+@contextlib.contextmanager
+def exchange() -> Iterator[None]:
+    """An exchange by torch.distributed, whose errors are all of one type and one meaning.
+
+    Raises:
+        LostProcessError: it fails.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        raise LostProcessError(error) from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from typing import TYPE_CHECKING
 
 import torch
@@ -10,10 +9,9 @@ from torch import distributed
 
 from fanin.processes.gpu_group import join_gpus
 from fanin.processes.lifeline import Lifeline
-from fanin.processes.lost import LostProcessError
+from fanin.processes.lost import exchange
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from datetime import timedelta
     from types import TracebackType
     from typing import Self
@@ -65,7 +63,7 @@ class TorchTransport:
         """The tensors of all processes."""
         found = [torch.empty_like(own) for _ in range(distributed.get_world_size())]
         if own.numel():
-            with _connected():
+            with exchange():
                 distributed.all_gather(found, own.contiguous(), group=self._group_of(own))
         return found
 
@@ -73,29 +71,29 @@ class TorchTransport:
         """What every process has for this one, (N, rows, ...)."""
         found = parts[0].new_empty(rows * len(parts), *parts[0].shape[1:])
         sizes, group = [len(part) for part in parts], self._group_of(found)
-        with _connected():
+        with exchange():
             distributed.all_to_all_single(found, torch.cat(parts), [rows] * len(parts), sizes, group=group)
         return found.view(len(parts), rows, *found.shape[1:])
 
     def add(self, values: Tensor) -> None:
         """The sum over all processes, in place."""
-        with _connected():
+        with exchange():
             distributed.all_reduce(values, group=self._group_of(values))
 
     def broadcast(self, values: Tensor) -> None:
         """The values of the first process, in place."""
         if values.numel():
-            with _connected():
+            with exchange():
                 distributed.broadcast(_as_bytes(values), 0, group=self._group_of(values))
 
     def send(self, values: Tensor, to: int) -> None:
         """Hand values to a process."""
-        with _connected():
+        with exchange():
             distributed.send(_as_bytes(values), to, group=self._group_of(values))
 
     def receive(self, values: Tensor, sender: int) -> None:
         """Take values from a process."""
-        with _connected():
+        with exchange():
             distributed.recv(_as_bytes(values), sender, group=self._group_of(values))
 
     def _group_of(self, values: Tensor) -> ProcessGroup | None:
@@ -109,11 +107,3 @@ class TorchTransport:
 def _as_bytes(values: Tensor) -> Tensor:
     """The same memory as bytes: not every dtype of weights and index sets can be sent."""
     return values.detach().reshape(-1).view(torch.uint8)
-
-
-@contextlib.contextmanager
-def _connected() -> Iterator[None]:
-    try:
-        yield
-    except RuntimeError as error:
-        raise LostProcessError(error) from error
