@@ -109,7 +109,7 @@ def test_table_state_is_the_encoder_s():
 
 
 @pytest.mark.parametrize(
-    ("settings", "message"), [({"width": 0}, "intermediate.width is 0"), ({"dropout": 1.0}, "intermediate.dropout")]
+    ("settings", "message"), [({"width": 1}, "intermediate.width is 1"), ({"dropout": 1.0}, "intermediate.dropout")]
 )
 def test_settings_out_of_range(settings, message):
     with pytest.raises(ConfigError, match=message):

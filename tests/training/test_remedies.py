@@ -77,7 +77,7 @@ def test_centroids_start_in_the_widened_space(planted, tiny_recipe, train):
         (["auxiliary.cutoff_share=0"], "auxiliary.cutoff_share"),
         (["auxiliary.decay=linear"], "auxiliary.decay"),
         (["auxiliary.update.momentum=0.5"], "momentum belongs to kind sgd"),
-        (["intermediate.width=0"], "intermediate.width"),
+        (["intermediate.width=1"], "intermediate.width"),
         (["intermediate.dropout=1"], "intermediate.dropout"),
         (["intermediate.width=16", "classifier.fan_in=17"], "fan_in is 17 and intermediate.width only 16"),
     ],
@@ -106,8 +106,9 @@ def test_the_layer_has_its_own_learning_rate():
         section, encoder, 10, IntermediateSection(schedule={"learning_rate": 0.1, **schedule})
     )
     before = {name: parameter.detach().clone() for name, parameter in encoder.named_parameters()}
-    x = encoder.eval()(torch.randn(9, 4, generator=torch.Generator().manual_seed(0)))
-    update.backward(x, torch.ones(9, 5))
+    generator = torch.Generator().manual_seed(0)
+    x = encoder.eval()(torch.randn(9, 4, generator=generator))
+    update.backward(x, torch.randn(9, 5, generator=generator))
     update.step(1)
     for name, parameter in encoder.named_parameters():
         rate = 0.1 if name.startswith("layer.") else 0.01  # the first step of AdamW is the rate's size

@@ -32,7 +32,7 @@ class IntermediateLayer(nn.Module):
 
     Args:
         encoder: what is widened; a part of this module from then on.
-        width: W.
+        width: W; a single feature less its mean would be nothing.
         dropout: share of the widened features set to zero in training.
         seed: of the layer's weights; they start by He et al. (2015), the bias at zero.
 
@@ -41,7 +41,7 @@ class IntermediateLayer(nn.Module):
         learned_features: W; they are the first features of x.
 
     Raises:
-        ConfigError: the width is below 1, or dropout not in [0, 1).
+        ConfigError: the width is below 2, or dropout not in [0, 1).
 
     Example:
         >>> from fanin.encoders.features import FeatureEncoder
@@ -51,8 +51,8 @@ class IntermediateLayer(nn.Module):
 
     def __init__(self, encoder: Encoder, width: int, *, dropout: float = 0.0, seed: int = 0) -> None:
         super().__init__()
-        if width < 1:
-            raise ConfigError(f"intermediate.width is {width}; it must be at least 1")
+        if width < 2:
+            raise ConfigError(f"intermediate.width is {width}; it must be at least 2")
         if not 0 <= dropout < 1:
             raise ConfigError(f"intermediate.dropout is {dropout}; it must be in [0, 1)")
         assert isinstance(encoder, nn.Module)

@@ -11,15 +11,15 @@ from fanin.recipes.recipe_section import Count, Section
 
 
 class IntermediateSection(Section):
-    """A dense layer with ReLU behind the encoder; see :class:`fanin.encoders.intermediate.IntermediateLayer`.
+    """A dense layer with a centred ReLU behind the encoder; see :class:`fanin.encoders.intermediate.IntermediateLayer`.
 
     Attributes:
-        width: W, the features that the classifier then reads.
+        width: W, the features that the classifier then reads; a single one less its mean would be nothing.
         dropout: share of them set to zero in training.
         schedule: of its weights, which are trained by AdamW and decayed and clipped as the encoder's.
     """
 
-    width: Count = 4096
+    width: Annotated[int, Field(ge=2, lt=2**31)] = 4096
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     schedule: ScheduleSection = ScheduleSection(learning_rate=1e-3)
 
