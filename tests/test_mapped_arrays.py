@@ -8,7 +8,7 @@ import pytest
 
 from fanin.data.batches import Batches
 from fanin.data.extended_split import ExtendedSplit
-from fanin.data.feature_rows import DenseFeatures, FeatureSplit
+from fanin.data.feature_rows import DenseFeatures, FeatureSplit, SparseFeatures
 from fanin.data.features import open_features
 from fanin.data.store import TokenizedSplit
 from fanin.mapped_arrays import _mapping, forget, map_array, will_need
@@ -103,6 +103,39 @@ def test_both_parts_of_an_extended_split_are_read_ahead(monkeypatch):
     monkeypatch.setattr(TokenizedSplit, "read_ahead", lambda self, rows: asked.append(rows.tolist()))
     ExtendedSplit(one, one).read_ahead(np.array([4, 0, 2, 5]))
     assert asked == [[0, 2], [1, 2]]
+
+
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_what_batches_have_read_is_given_back_every_few_rows(shuffle, tmp_path, monkeypatch):
+    rows, forgotten, seen = 60, [], 0
+    empty = np.zeros(0, np.int32)
+    split = TokenizedSplit(np.arange(rows + 1), np.arange(rows, dtype=np.uint16), np.zeros(rows + 1, np.int64), empty)
+    monkeypatch.setattr("fanin.data.batches._ROWS_KEPT", 20)
+    monkeypatch.setattr(TokenizedSplit, "forget", lambda self: forgotten.append(seen))
+    for batch in Batches(split, 8, shuffle=shuffle).epoch(0):
+        seen += len(batch)
+    assert forgotten == [0, 24, 40]
+
+
+def test_every_kind_of_split_gives_back_all_of_its_parts(tmp_path, monkeypatch):
+    forgotten = []
+    monkeypatch.setattr("fanin.data.store.forget", lambda array: forgotten.append(id(array)))
+    monkeypatch.setattr("fanin.data.feature_rows.forget", lambda array: forgotten.append(id(array)))
+    labels, values, columns = np.zeros(3, np.int32), np.zeros(3, np.float32), np.zeros(3, np.int32)
+    vectors = values.reshape(3, 1)
+    texts = TokenizedSplit(np.arange(4), columns, np.arange(4), labels)
+    for split, parts in (
+        (texts, [columns, labels]),
+        (ExtendedSplit(texts, texts), [columns, labels] * 2),
+        (FeatureSplit(DenseFeatures(vectors), np.arange(4), labels), [vectors, labels]),
+        (
+            FeatureSplit(SparseFeatures(np.arange(4), columns, values, 1), np.arange(4), labels),
+            [columns, values, labels],
+        ),
+    ):
+        forgotten.clear()
+        split.forget()
+        assert forgotten == [id(part) for part in parts]
 
 
 def test_what_is_forgotten_is_still_there(tmp_path):

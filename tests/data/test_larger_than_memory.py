@@ -18,12 +18,14 @@ PREPARE = """
 import sys
 from pathlib import Path
 import fanin.data.building as building
+import fanin.data.row_writing as row_writing
 import fanin.data.validation as validation
 from fanin.data.formats import open_dataset
 from fanin.encoders.tokenization import Tokenizer
 from fanin.training.process_memory import peak_bytes
 
 building.BLOCK_TEXTS = validation._BLOCK_ROWS = 500  # so that small data have many blocks
+row_writing._NARROW_BLOCK = 1 << 16
 dataset = open_dataset(sys.argv[1])
 tokenizer = Tokenizer.train(list(dataset.texts("test")) * 2, frequent_pairs=100)
 store = building.build_store(dataset, tokenizer.encode_batch, tokenizer.key, Path(sys.argv[2]))

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 
 _BATCHES_AHEAD = 4
+_ROWS_KEPT = 8192  # a row that lies by itself brings up to 64 KiB of its file into memory
 
 
 class Split(Protocol):
@@ -43,6 +44,9 @@ class Split(Protocol):
     def read_ahead(self, rows: NDArray[np.int64]) -> None:
         """Let what :meth:`inputs` and the labels need of some rows be read from disk, where it lies there."""
 
+    def forget(self) -> None:
+        """Give back the memory that what was read from disk takes."""
+
 
 class Batch(NamedTuple):
     """B rows; all arrays contiguous and writable, as ``torch.from_numpy`` wants them, and int64 where they count."""
@@ -61,7 +65,8 @@ class Batches:
     """All rows of a split, or some of them, in batches; the last may be short, none is dropped.
 
     The order is a permutation of all rows, wherever they lie; the rows of the next few batches are read ahead in the
-    background, so that a split that is larger than memory is not waited for row by row.
+    background, so that a split that is larger than memory is not waited for row by row. What was read is given back
+    every 8,192 rows, so that a process holds no more of a large file after many batches than after a few.
 
     Args:
         split: the rows.
@@ -122,6 +127,8 @@ class Batches:
         for begin in range(first, len(rows), self._batch_size):
             if self._shuffle:
                 self._split.read_ahead(rows[begin + ahead : begin + ahead + self._batch_size])
+            if begin // _ROWS_KEPT > (begin - self._batch_size) // _ROWS_KEPT:
+                self._split.forget()
             yield self._gather(rows[begin : begin + self._batch_size])
 
     def _gather(self, rows: NDArray[np.int64]) -> Batch:

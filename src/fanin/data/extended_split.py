@@ -56,6 +56,11 @@ class ExtendedSplit:
         self._first.read_ahead(rows[~further])
         self._second.read_ahead(rows[further] - len(self._first))
 
+    def forget(self) -> None:
+        """Give back the memory that what was read of both parts takes."""
+        self._first.forget()
+        self._second.forget()
+
     def inputs(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """The tokens (T,) of some rows, one row behind the other, and their offsets (B + 1,)."""
         further = rows >= len(self._first)  # (B,)

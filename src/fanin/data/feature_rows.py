@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from fanin.data.batches import gather_rows
-from fanin.mapped_arrays import will_need
+from fanin.mapped_arrays import forget, will_need
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -59,6 +59,10 @@ class DenseFeatures:
         """Let the vectors of some rows be read in the background."""
         will_need(self.values, rows, rows + 1)
 
+    def forget(self) -> None:
+        """Give back the memory that the vectors read so far take."""
+        forget(self.values)
+
 
 @dataclass(frozen=True)
 class SparseFeatures:
@@ -95,6 +99,11 @@ class SparseFeatures:
         for array in (self.indices, self.values):
             will_need(array, self.indptr[rows], self.indptr[rows + 1])
 
+    def forget(self) -> None:
+        """Give back the memory that the features read so far take."""
+        forget(self.indices)
+        forget(self.values)
+
 
 @dataclass(frozen=True)
 class FeatureSplit:
@@ -126,3 +135,8 @@ class FeatureSplit:
         """Let features and labels of some rows be read in the background."""
         self.features.read_ahead(rows)
         will_need(self.labels, self.labels_indptr[rows], self.labels_indptr[rows + 1])
+
+    def forget(self) -> None:
+        """Give back the memory that what was read of features and labels takes."""
+        self.features.forget()
+        forget(self.labels)

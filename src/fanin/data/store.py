@@ -14,7 +14,7 @@ from fanin.data.dataset import SPLITS
 from fanin.data.label_rows import LabelRows
 from fanin.errors import DataError
 from fanin.labels.vocabulary import LabelVocabulary
-from fanin.mapped_arrays import map_array, will_need
+from fanin.mapped_arrays import forget, map_array, will_need
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -71,6 +71,11 @@ class TokenizedSplit:
         """Let tokens and labels of some rows be read in the background."""
         will_need(self.tokens, self.tokens_indptr[rows], self.tokens_indptr[rows + 1])
         will_need(self.labels, self.labels_indptr[rows], self.labels_indptr[rows + 1])
+
+    def forget(self) -> None:
+        """Give back the memory that what was read of tokens and labels takes."""
+        forget(self.tokens)
+        forget(self.labels)
 
 
 class SplitStore(Protocol):
