@@ -60,6 +60,12 @@ def test_the_second_opening_reads_no_text(raw_text, tmp_path):
     assert other.folder != first.folder
 
 
+def test_a_split_is_mapped_once(raw_text, tmp_path):
+    store = build_store(open_dataset(raw_text()), lengths, "lengths", tmp_path / "cache")
+    assert store.split("train").tokens is store.split("train").tokens
+    assert store.split("test").tokens is not store.split("train").tokens
+
+
 @pytest.mark.parametrize(("largest", "dtype"), [(65_535, np.uint16), (65_536, np.int32)])
 def test_tokens_take_16_bits_where_they_fit(raw_text, tmp_path, largest, dtype):
     def tokenize(texts):

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 _BATCHES_AHEAD = 4
-_ROWS_KEPT = 8192  # a row that lies by itself brings up to 64 KiB of its file into memory
+_ROWS_KEPT = 2048  # a row that lies by itself brings up to 64 KiB of its file into memory
 
 
 class Split(Protocol):
@@ -66,7 +66,7 @@ class Batches:
 
     The order is a permutation of all rows, wherever they lie; the rows of the next few batches are read ahead in the
     background, so that a split that is larger than memory is not waited for row by row. What was read is given back
-    every 8,192 rows, so that a process holds no more of a large file after many batches than after a few.
+    every 2,048 rows, so that a process holds no more of a large file after many batches than after a few.
 
     Args:
         split: the rows.

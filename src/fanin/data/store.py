@@ -113,6 +113,7 @@ class Store:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._meta = _read_meta(folder)
+        self._splits: dict[str, TokenizedSplit] = {}  # pages of a file that is mapped twice are counted twice
 
     @property
     def split_names(self) -> tuple[str, ...]:
@@ -143,7 +144,9 @@ class Store:
             DataError: there is no such split, or its arrays do not fit each other.
         """
         self._check_split(name)
-        return TokenizedSplit(*self._rows(f"{name}.tokens"), *self._rows(f"{name}.labels"))
+        if name not in self._splits:
+            self._splits[name] = TokenizedSplit(*self._rows(f"{name}.tokens"), *self._rows(f"{name}.labels"))
+        return self._splits[name]
 
     def excluded(self, name: str) -> LabelRows | None:
         """Pairs of row and label that predictions on a split must leave out, or None where there are none."""
