@@ -147,6 +147,16 @@ def test_torch_without_nccl_is_refused(monkeypatch):
         join_gpus(torch.device("cuda", 1), PATIENCE)
 
 
+def test_a_gpu_that_cannot_be_used_is_named(monkeypatch):
+    def busy(_device):
+        raise RuntimeError("CUDA error: CUDA-capable device(s) is/are busy or unavailable")
+
+    monkeypatch.setattr(distributed, "is_nccl_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "set_device", busy)
+    with pytest.raises(BackendError, match=r"device cuda:1: cannot be used \(CUDA error.*nvidia-smi"):
+        join_gpus(torch.device("cuda", 1), PATIENCE)
+
+
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=[pytest.mark.gpu, NO_GPU])])
 def test_a_world_of_one_by_the_real_library(device):
     """On a GPU this is NCCL with itself: the calls are those of several processes."""

@@ -23,7 +23,7 @@ def join_gpus(device: torch.device, patience: timedelta) -> ProcessGroup:
         patience: how long a process waits for another one that is alive.
 
     Raises:
-        BackendError: this torch has no NCCL.
+        BackendError: this torch has no NCCL, or the GPU cannot be used.
         ConfigError: the GPUs do not reach each other.
     """
     if not distributed.is_nccl_available():
@@ -31,7 +31,12 @@ def join_gpus(device: torch.device, patience: timedelta) -> ProcessGroup:
             f"device {device}: several processes exchange what lies on their GPUs by NCCL, which torch "
             f"{torch.__version__} is built without; use --device cpu, or a build of torch for CUDA on Linux"
         )
-    torch.cuda.set_device(device)
+    try:
+        torch.cuda.set_device(device)
+    except RuntimeError as error:
+        raise BackendError(
+            f"device {device}: cannot be used ({error}); nvidia-smi tells whether another process has it to itself"
+        ) from error
     try:
         group = distributed.new_group(backend="nccl", timeout=patience)
         assert isinstance(group, distributed.ProcessGroup), "all processes are in it"
