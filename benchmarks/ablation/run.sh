@@ -31,6 +31,9 @@ remedies() {
     --recipe intermediate-1024=plain:$held_out,intermediate.width=1024 \
     --recipe intermediate-2048=plain:$held_out,intermediate.width=2048 \
     --recipe intermediate-4096=plain:$held_out,intermediate.width=4096 \
+    --recipe plain-eps=plain:$held_out,classifier.update.eps=5.0e-5 \
+    --recipe intermediate-2048-eps=plain:$held_out,intermediate.width=2048,classifier.update.eps=5.0e-5 \
+    --recipe intermediate-4096-eps=plain:$held_out,intermediate.width=4096,classifier.update.eps=5.0e-5 \
     --recipe head-tail=head-tail:$held_out \
     --recipe groups-related=plain:$held_out,classifier.group_size=16 \
     --recipe groups-by-number=plain:$held_out,classifier.group_size=16,classifier.related_labels=false \
