@@ -110,7 +110,7 @@ def test_what_batches_have_read_is_given_back_every_few_rows(shuffle, tmp_path, 
     rows, forgotten, seen = 60, [], 0
     empty = np.zeros(0, np.int32)
     split = TokenizedSplit(np.arange(rows + 1), np.arange(rows, dtype=np.uint16), np.zeros(rows + 1, np.int64), empty)
-    monkeypatch.setattr("fanin.data.batches._ROWS_KEPT", 20)
+    monkeypatch.setattr("fanin.data.batches.ROWS_KEPT", 20)
     monkeypatch.setattr(TokenizedSplit, "forget", lambda self: forgotten.append(seen))
     for batch in Batches(split, 8, shuffle=shuffle).epoch(0):
         seen += len(batch)

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 
 _BATCHES_AHEAD = 4
-_ROWS_KEPT = 2048  # a row that lies by itself brings up to 64 KiB of its file into memory
+ROWS_KEPT = 2048
+"""Rows read before what they have brought into memory is given back; one by itself brings up to 64 KiB of its file."""
 
 
 class Split(Protocol):
@@ -127,7 +128,7 @@ class Batches:
         for begin in range(first, len(rows), self._batch_size):
             if self._shuffle:
                 self._split.read_ahead(rows[begin + ahead : begin + ahead + self._batch_size])
-            if begin // _ROWS_KEPT > (begin - self._batch_size) // _ROWS_KEPT:
+            if begin // ROWS_KEPT > (begin - self._batch_size) // ROWS_KEPT:
                 self._split.forget()
             yield self._gather(rows[begin : begin + self._batch_size])
 

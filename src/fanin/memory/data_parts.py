@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
+from fanin.data.batches import ROWS_KEPT
 from fanin.data.building import BLOCK_TEXTS
 from fanin.encoders.frequent import MOST_CODES, MOST_WORDS
 from fanin.labels.features import SUMMED_VALUES
@@ -58,7 +58,9 @@ def data_parts(recipe: Recipe, sizes: DataSizes, vector: int) -> list[Part]:
     """
     rows = sizes.rows + sizes.other_rows
     steps = recipe.training.steps
-    touched = math.inf if steps is None else _AROUND_A_ROW * steps * recipe.training.batch_size
+    batch = recipe.training.batch_size
+    read = ROWS_KEPT + batch if steps is None else min(ROWS_KEPT, steps * batch) + batch  # and not given back
+    touched = 2 * _AROUND_A_ROW * read  # of tokens and of labels
     positives = rows * sizes.labels_per_text * _FLOAT
     held = part("rows", sizes.rows * (_OF_A_ROW + _OF_AN_EPOCH)) + part("label names", 5 * sizes.labels)
     held += part("label counts", _LONG * sizes.labels)
