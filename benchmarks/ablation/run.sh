@@ -104,9 +104,9 @@ tuned() {  # a transformer that is trained: what gradient reaches it?
   local encoder=$held_out,$(model),encoder.max_length=32
   local auxiliary=auxiliary.scale=0.5,auxiliary.cutoff_share=0.7
   steps=150 compare tuned \
-    --recipe "sparse=minilm:$encoder" \
-    --recipe "sparse-aux=minilm:$encoder,$auxiliary" \
-    --recipe "sparse-centroids=minilm:$encoder,classifier.start=centroids" \
+    --recipe "sparse=minilm:$encoder,classifier.start=random" \
+    --recipe "sparse-aux=minilm:$encoder,classifier.start=random,$auxiliary" \
+    --recipe "sparse-centroids=minilm:$encoder" \
     --recipe "dense=minilm:$encoder,$dense" \
     --recipe "dense-aux=minilm:$encoder,$dense,$auxiliary"
 }
