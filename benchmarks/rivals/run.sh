@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Parabel and Bonsai on a raw-text folder, scored beside runs of fanin:
+# Linear label trees of other projects on a raw-text folder, scored beside runs of fanin:
 #
 #     benchmarks/rivals/run.sh DATA OUT [RUN...]
 #
+# RIVALS         which of them; default "parabel bonsai xr-linear plt"
 # FANIN_PYTHON   the Python that has fanin; default .venv/bin/python
 # RIVALS_VENV    the rivals' environment, made where it is missing; default build/rivals-venv
 set -euo pipefail
@@ -21,9 +22,11 @@ if [ ! -x "$venv/bin/python" ]; then
   "$python" -m venv "$venv"
 fi
 "$venv/bin/python" -m pip install --quiet -r "$here/requirements.txt"
+# What these two ask for beside numpy and scipy serves parts of them that are not used here.
+"$venv/bin/python" -m pip install --quiet --no-deps -r "$here/requirements-no-deps.txt"
 
 arguments=()
-for kind in parabel bonsai; do
+for kind in ${RIVALS:-parabel bonsai xr-linear plt}; do
   if [ ! -f "$out/$kind/figures.json" ]; then  # written last
     rm -rf "${out:?}/$kind"
     mkdir -p "$out"
