@@ -47,6 +47,7 @@ remedies() {
     --recipe default-no-clusters=default:$held_out,classifier.cluster_size=0 \
     --recipe default-clusters-by-number=default:$held_out,classifier.related_labels=false \
     --recipe default-no-margin=default:$held_out,classifier.own_text_margin=0 \
+    --recipe default-eps=default:$held_out,$eps \
     --recipe default-uniform-29=default:$held_out,classifier.fan_in=29,$same_for_all \
     --recipe default-aux=default:$held_out,auxiliary.cutoff_share=0.66
 }
