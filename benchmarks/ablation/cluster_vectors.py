@@ -56,7 +56,9 @@ def label_vectors(classifier: Classifier) -> NDArray[np.float32]:
     return vectors
 
 
-def start_shared_vectors(_recipe: Recipe, data: PreparedData, parts: TrainingParts, display: ProgressDisplay) -> bool:
+def start_shared_vectors(
+    _recipe: Recipe, data: PreparedData, parts: TrainingParts, display: ProgressDisplay, _device: torch.device
+) -> bool:
     """In place of the recipe's own start: each shared vector is the mean of its labels' centroid rows."""
     for part in parts.classifier.sparse_parts():
         clusters = part.layer.clusters

@@ -10,8 +10,11 @@ from fanin.classifier.head_tail import HeadTailLinear
 from fanin.classifier.sparse import SparseLinear
 from fanin.classifier.topology import check_index
 from fanin.data.formats import open_dataset
+from fanin.encoders.transformer_encoder import TransformerEncoder
 from fanin.training import warm_start
 from fanin.training.assemble import build_encoder
+from fanin.training.classifier_start import start_classifier
+from fanin.training.parts import build_parts
 from fanin.training.preparation import prepare
 from fanin.training.progress import Silent
 from fanin.training.warm_start import start_from_centroids
@@ -125,3 +128,33 @@ def test_it_predicts_before_training(planted, tiny_recipe, train):
     warm, run = train(planted, tiny_recipe("plain", *settings, "classifier.start=centroids"))
     assert warm.metrics["test"]["P@1"] > 2 * cold.metrics["test"]["P@1"] + 0.2
     assert '"event": "start"' in (run.path / "log.jsonl").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("settings", [(), ("intermediate.width=48",), ("encoder.out_features=24",)], ids=str)
+def test_a_transformer_encodes_each_text_once_for_a_start(settings, planted, transformer_recipe, tmp_path, monkeypatch):
+    recipe = transformer_recipe("classifier.start=centroids", "classifier.fan_in=16", *settings)
+    data = prepare(open_dataset(planted), recipe, tmp_path)
+    split = data.store.split("train")
+    parts, expected = (build_parts(recipe, data, 10, Silent()) for _ in range(2))
+    monkeypatch.setattr(warm_start, "CHUNK_VALUES", 7 * expected.encoder.out_features)  # many passes over the texts
+    start_from_centroids(
+        expected.classifier.sparse_parts(),
+        expected.encoder,
+        split,
+        data.train_rows,
+        recipe.classifier.start_gain,
+        Silent(),
+    )
+    encoded, vectors = [], TransformerEncoder.vectors
+
+    def counted(self, tokens, offsets):
+        encoded.append(len(offsets) - 1)
+        return vectors(self, tokens, offsets)
+
+    monkeypatch.setattr(TransformerEncoder, "vectors", counted)
+    assert start_classifier(recipe, data, parts, Silent(), torch.device("cpu"))
+    assert sum(encoded) == len(split)
+    assert torch.equal(parts.classifier.index, expected.classifier.index)
+    torch.testing.assert_close(parts.classifier.weight, expected.classifier.weight, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(parts.classifier.bias, expected.classifier.bias, rtol=1e-4, atol=1e-4)
+    assert parts.classifier.weight.any()

@@ -11,9 +11,11 @@ from fanin.classifier.sharded import ShardedClassifier
 from fanin.data.store import TokenizedSplit
 from fanin.encoders.bag import BagEncoder
 from fanin.encoders.intermediate import base_encoder
+from fanin.encoders.transformer_encoder import TransformerEncoder
 from fanin.kernels.drawing import mix_seed
 from fanin.recipes.classifier_recipe import DenseStartSection, FixedFanInSection
 from fanin.training.token_start import start_from_tokens
+from fanin.training.vector_cache import vector_split
 from fanin.training.warm_start import start_from_centroids
 
 if TYPE_CHECKING:
@@ -25,23 +27,34 @@ if TYPE_CHECKING:
     from fanin.training.progress import ProgressDisplay
 
 
-def start_classifier(recipe: Recipe, data: PreparedData, parts: TrainingParts, display: ProgressDisplay) -> bool:
+def start_classifier(
+    recipe: Recipe, data: PreparedData, parts: TrainingParts, display: ProgressDisplay, device: torch.device
+) -> bool:
     """Set the first connections if the recipe says so; gives whether it does.
+
+    For centroids, a transformer that will be trained encodes the texts once, into the cache.
 
     Args:
         recipe: its classifier section is used.
         data: the rows trained on.
-        parts: the classifier is changed in place.
+        parts: on the CPU; the classifier is changed in place.
         display: told of the progress.
+        device: where a transformer encodes the texts; all else is computed on the CPU.
+
+    Raises:
+        ConfigError: the cache cannot be written, or a text's vector is not finite.
     """
     section, classifier = recipe.classifier, parts.classifier
     if not isinstance(section, FixedFanInSection | DenseStartSection) or section.start == "random":
         return False
     train, rows, gain = data.store.split("train"), data.train_rows, section.start_gain
+    encoder = base_encoder(parts.encoder)
     if section.start == "centroids":
+        if isinstance(encoder, TransformerEncoder) and isinstance(train, TokenizedSplit):  # passes over it are dear
+            train = vector_split(train, encoder.to(device), data.cache, display)
+            encoder.to(torch.device("cpu"))
         start_from_centroids(_layers(classifier), parts.encoder, train, rows, gain, display)
     else:
-        encoder = base_encoder(parts.encoder)
         assert isinstance(encoder, BagEncoder)
         assert isinstance(train, TokenizedSplit)
         seed = mix_seed(recipe.training.seed, 5)

@@ -62,6 +62,7 @@ class PreparedData:
         length_window: training batches that are sorted by length together.
         label_texts: label names that are trained on beside the texts, and are nowhere else: they are not counted, and
             no order or start of the labels knows of them.
+        cache: folder of what was derived from the data, None for the usual one.
     """
 
     key: str
@@ -72,6 +73,7 @@ class PreparedData:
     validation_rows: NDArray[np.int64]
     length_window: int = 1
     label_texts: TokenizedSplit | None = None
+    cache: Path | None = None
 
     @property
     def validation_source(self) -> str:
@@ -163,10 +165,10 @@ def prepare(
     if "dev" in store.split_names:
         dev = store.split("dev")
         rows = _at_most(np.arange(len(dev)), training.validation_rows, training.seed)
-        return PreparedData(key, tokenizer, store, np.arange(len(train)), "dev", rows, window, names)
+        return PreparedData(key, tokenizer, store, np.arange(len(train)), "dev", rows, window, names, cache)
     share = min(training.validation_share, training.validation_rows / len(train))
     kept, held_out = draw_validation(row_keys(train), share, training.seed)
-    return PreparedData(key, tokenizer, store, kept, "train", held_out, window, names)
+    return PreparedData(key, tokenizer, store, kept, "train", held_out, window, names, cache)
 
 
 def _readable(

@@ -151,7 +151,7 @@ class Trainer:
     def _begin(self) -> None:
         torch.manual_seed(mix_seed(self._recipe.training.seed, 3))
         started = time.monotonic()
-        if start_classifier(self._recipe, self._data, self._parts, self._display):
+        if start_classifier(self._recipe, self._data, self._parts, self._display, self._device):
             self._position.train_seconds += time.monotonic() - started
             self._run.log.write("start", peak_bytes=peak_bytes())
         self._parts.to(self._device)

@@ -1,4 +1,4 @@
-"""Vectors of a frozen transformer, computed once and kept on disk."""
+"""Vectors of a transformer that is not trained, or not yet, computed once and kept on disk."""
 
 from __future__ import annotations
 
@@ -87,23 +87,52 @@ def vector_store(
     Raises:
         ConfigError: the cache folder cannot be written, or the transformer gives values that are not finite.
     """
-    folder = cache_folder(cache) / "vectors"
-    key, width = encoder.key, encoder.tail.in_features
-    vectors = {}
-    for name in store.split_names:
-        split = store.split(name)
-        path = folder / f"{make_key([key, _content(split)])}.f32"
-        if not _whole(path, len(split), width):
-            try:
-                folder.mkdir(parents=True, exist_ok=True)
-                _compute(path, split, encoder, name, display)
-            except OSError as error:
-                raise ConfigError(
-                    f"{folder}: the texts' vectors cannot be written ({error.strerror or error}); free space there, or "
-                    "name another folder in the environment variable FANIN_CACHE"
-                ) from error
-        vectors[name] = _mapped(path, len(split), width)
+    key = encoder.key
+    vectors = {name: _vectors(store.split(name), name, encoder, key, cache, display) for name in store.split_names}
     return VectorStore(store, vectors)
+
+
+def vector_split(
+    split: TokenizedSplit, encoder: TransformerEncoder, cache: Path | None, display: ProgressDisplay
+) -> FeatureSplit:
+    """The training texts as vectors, for what reads them several times before an encoder is trained.
+
+    Args:
+        split: the tokenised texts.
+        encoder: gives the vectors, which it takes in place of texts.
+        cache: as in :func:`vector_store`, whose files these are, too.
+        display: told of the progress.
+
+    Raises:
+        ConfigError: as :func:`vector_store`.
+    """
+    was_training = encoder.training
+    encoder.eval()
+    vectors = _vectors(split, "train", encoder, encoder.key, cache, display)
+    encoder.train(was_training)
+    return FeatureSplit(DenseFeatures(vectors), split.labels_indptr, split.labels)
+
+
+def _vectors(
+    split: TokenizedSplit,
+    name: str,
+    encoder: TransformerEncoder,
+    key: str,
+    cache: Path | None,
+    display: ProgressDisplay,
+) -> NDArray[np.float32]:
+    folder, width = cache_folder(cache) / "vectors", encoder.tail.in_features
+    path = folder / f"{make_key([key, _content(split)])}.f32"
+    if not _whole(path, len(split), width):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            _compute(path, split, encoder, name, display)
+        except OSError as error:
+            raise ConfigError(
+                f"{folder}: the texts' vectors cannot be written ({error.strerror or error}); free space there, or "
+                "name another folder in the environment variable FANIN_CACHE"
+            ) from error
+    return map_array(path, np.float32, (len(split), width))
 
 
 def _content(split: TokenizedSplit) -> str:
@@ -116,10 +145,6 @@ def _content(split: TokenizedSplit) -> str:
 
 def _whole(path: Path, rows: int, width: int) -> bool:
     return path.is_file() and path.stat().st_size == rows * width * _FLOAT_BYTES
-
-
-def _mapped(path: Path, rows: int, width: int) -> NDArray[np.float32]:
-    return map_array(path, np.float32, (rows, width))
 
 
 def _compute(
@@ -149,6 +174,7 @@ def _append(file: BinaryIO, vectors: NDArray[np.float32]) -> None:
     os.fsync(file.fileno())
 
 
+@torch.no_grad()
 def _encoded(encoder: TransformerEncoder, split: TokenizedSplit, rows: NDArray[np.int64]) -> NDArray[np.float32]:
     found: NDArray[np.float32] = encoder.vectors(*map(torch.from_numpy, split.inputs(rows))).cpu().numpy()
     bad = np.flatnonzero(~np.isfinite(found).all(axis=1))
