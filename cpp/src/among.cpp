@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstring>
 #include <stdexcept>
+#include <tuple>
+#include <utility>
 #include <vector>
 
 #include "best_of_rows.h"
@@ -48,6 +50,12 @@ std::vector<Visit> visits(const ChosenClusters& among, Share rows, std::int64_t 
   return result;
 }
 
+using Units = std::pair<const std::int32_t*, std::int64_t>;  // where they start, and how many there are
+
+Units units_of(const ChosenClusters& among, std::int64_t cluster) {
+  return {among.members + among.bounds[cluster], among.bounds[cluster + 1] - among.bounds[cluster]};
+}
+
 std::int64_t most_members(const ChosenClusters& among) {
   std::int64_t most = 0;
   for (std::int64_t c = 0; c < among.clusters; ++c) most = std::max(most, among.bounds[c + 1] - among.bounds[c]);
@@ -69,11 +77,13 @@ void topk_among(const Layer& layer, const float* x, std::int64_t rows, const Cho
     const Share own = share(rows, part, parts);
     const Buffer scratch(units_scratch_floats(layer, shared));
     const Buffer z(most * among.unit);
-    UnitsTask task{layer, shared, nullptr, nullptr, 0, among.unit, scratch.data(), z.data()};
-    for (const Visit& visit : visits(among, own, layer.inputs)) {
+    UnitsTask task{layer, shared, nullptr, nullptr, 0, nullptr, 0, among.unit, scratch.data(), z.data()};
+    const std::vector<Visit> order = visits(among, own, layer.inputs);
+    for (std::size_t at = 0; at < order.size(); ++at) {
+      const Visit& visit = order[at];
       task.x = x + visit.row * layer.inputs;
-      task.units = among.members + among.bounds[visit.cluster];
-      task.count = among.bounds[visit.cluster + 1] - among.bounds[visit.cluster];
+      std::tie(task.units, task.count) = units_of(among, visit.cluster);
+      std::tie(task.next, task.next_count) = at + 1 < order.size() ? units_of(among, order[at + 1].cluster) : Units{};
       score(task);
       float threshold = best.threshold(visit.row);
       const float* place = task.z;

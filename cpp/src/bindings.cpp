@@ -15,6 +15,7 @@
 
 #include "fanin/among.h"
 #include "fanin/instruction_set.h"
+#include "fanin/largest.h"
 #include "fanin/operations.h"
 
 namespace nb = nanobind;
@@ -236,6 +237,21 @@ void topk_among(const LayerArrays& arrays, const Matrix& x, const IntVector& mem
                     threads);
 }
 
+void add_columns(fanin::LargestColumns& largest, const AnyMatrix& products, const Vector& bias, int threads) {
+  const std::int64_t count = size(products, 1);
+  const fanin::Storage storage = storage_of(products);
+  require(storage != fanin::Storage::fp8, "products have to be float32, or uint16 codes");
+  require(size(products, 0) == largest.rows() && size(bias, 0) == count, "products have to be [B, biases]");
+  require(largest.width() + count < std::int64_t{1} << 31, "too many columns");
+  const nb::gil_scoped_release release;
+  largest.add(products.data(), storage, bias.data(), count, threads);
+}
+
+void take_columns(const fanin::LargestColumns& largest, const LongMatrix& columns) {
+  require(size(columns, 0) == largest.rows() && size(columns, 1) == largest.k(), "columns have to be [B, k]");
+  largest.take(columns.data());
+}
+
 void draw_index(const AnyMatrix& index, std::int64_t inputs, std::uint64_t seed, int threads, std::int64_t first_set) {
   const bool wide = is_wide(index);
   const std::int64_t sets = size(index, 0), fan_in = size(index, 1);
@@ -308,6 +324,13 @@ NB_MODULE(_cpu, module) {
              "chosen"_a.noconvert(), "unit"_a, "vectors"_a.noconvert().none(), "cluster_size"_a,
              "indptr"_a.noconvert().none(), "indices"_a.noconvert().none(), "scores"_a.noconvert(),
              "labels"_a.noconvert(), "threads"_a);
+  nb::class_<fanin::LargestColumns>(module, "LargestColumns")
+      .def("__init__", [](fanin::LargestColumns* place, std::int64_t rows, std::int64_t k) {
+             require(rows >= 0 && k >= 1, "rows are at least 0, k at least 1");
+             new (place) fanin::LargestColumns(rows, k);
+           }, "rows"_a, "k"_a)
+      .def("add", &add_columns, "products"_a.noconvert(), "bias"_a.noconvert(), "threads"_a)
+      .def("take", &take_columns, "columns"_a.noconvert());
   module.def("draw_index", &draw_index, "index"_a.noconvert(), "in_features"_a, "seed"_a, "threads"_a,
              "first_set"_a = 0);
   module.def("widen_into", &widen_into, "codes"_a.noconvert(), "out"_a.noconvert(), "threads"_a);

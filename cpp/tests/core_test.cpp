@@ -1,6 +1,7 @@
 // Every operation of the core on odd sizes against plain double loops; built with sanitizers by `make sanitize`.
 // FANIN_CPU_ISA chooses the instruction set; exits with 77 where this processor cannot run it.
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
@@ -11,6 +12,7 @@
 
 #include "fanin/among.h"
 #include "fanin/instruction_set.h"
+#include "fanin/largest.h"
 #include "fanin/operations.h"
 #include "oracle.h"
 
@@ -266,6 +268,47 @@ void test_rewiring(const Shape& shape, std::int64_t inputs_to_draw) {
   }
 }
 
+// Columns that come in blocks of every length, with scores that are equal, infinite or not a number, are ranked as by
+// sorting.
+void test_largest_columns(fanin::Storage storage, int threads) {
+  constexpr std::int64_t rows = 5, k = 19;
+  fanin::LargestColumns largest(rows, k);
+  std::vector<std::vector<std::pair<float, std::int64_t>>> expected(rows);
+  std::int64_t width = 0;
+  for (const std::int64_t count : {0, 3, 700, 64, 1, 129, 2000}) {
+    std::vector<float> products(static_cast<std::size_t>(rows * count)), bias(static_cast<std::size_t>(count));
+    for (std::size_t i = 0; i < bias.size(); ++i) bias[i] = i % 11 == 0 ? -INFINITY : static_cast<float>(i % 17);
+    for (std::size_t i = 0; i < products.size(); ++i) {
+      products[i] = i % 501 == 7 ? NAN : static_cast<float>(i * 37 % 113);
+    }
+    std::vector<std::uint16_t> codes;  // whole numbers below 256 are exact
+    for (const float value : products) {
+      codes.push_back(static_cast<std::uint16_t>(std::bit_cast<std::uint32_t>(value) >> 16));
+    }
+    const bool wide = storage == fanin::Storage::fp32;
+    largest.add(wide ? static_cast<const void*>(products.data()) : codes.data(), storage, bias.data(), count, threads);
+    for (std::int64_t row = 0; row < rows; ++row) {
+      for (std::int64_t column = 0; column < count; ++column) {
+        const auto at = static_cast<std::size_t>(row * count + column);
+        const float score = products[at] + bias[static_cast<std::size_t>(column)];
+        expected[static_cast<std::size_t>(row)].emplace_back(std::isnan(score) ? -INFINITY : -score, width + column);
+      }
+    }
+    width += count;
+  }
+  std::vector<std::int64_t> columns(static_cast<std::size_t>(rows * k));
+  largest.take(columns.data());
+  for (std::int64_t row = 0; row < rows; ++row) {
+    auto& ranked = expected[static_cast<std::size_t>(row)];
+    std::sort(ranked.begin(), ranked.end());
+    std::sort(columns.begin() + row * k, columns.begin() + (row + 1) * k);
+    std::vector<std::int64_t> best;
+    for (std::int64_t i = 0; i < k; ++i) best.push_back(ranked[static_cast<std::size_t>(i)].second);
+    std::sort(best.begin(), best.end());
+    check(std::equal(best.begin(), best.end(), columns.begin() + row * k), "the largest columns");
+  }
+}
+
 // Values of every size go to a neighbour in the format, and come back from there as what they went to; the numbers of
 // the elements pass 2^32 on the way.
 void test_rounding(fanin::Storage storage, int threads) {
@@ -389,6 +432,10 @@ int main() {
   current = nullptr;
   for (const fanin::Storage storage : {fanin::Storage::bf16, fanin::Storage::fp8}) {
     for (const int threads : {1, 3}) test_rounding(storage, threads);
+  }
+  for (const int threads : {1, 3}) {
+    test_largest_columns(fanin::Storage::fp32, threads);
+    test_largest_columns(fanin::Storage::bf16, threads);
   }
   test_non_finite_values();
   test_refused_positives();

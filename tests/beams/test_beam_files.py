@@ -11,6 +11,7 @@ from fanin.beams import files as beam_files
 from fanin.beams.files import load_beam, save_beam
 from fanin.classifier.beam import Beam
 from fanin.classifier.label_clusters import LabelClusters
+from fanin.classifier.router import Router
 from fanin.errors import CheckpointError, ConfigError
 from fanin.estimator import TextClassifier
 from fanin.model_files import load_model
@@ -35,7 +36,7 @@ def model(folder):
 def beam(model):
     D, L = model.classifier.in_features, model.classifier.out_features
     clusters = LabelClusters(torch.arange(L).flip(0).int(), torch.tensor([0, 10, L]), torch.zeros(2, dtype=torch.int64))
-    return Beam(clusters, torch.randn(1, D).bfloat16(), torch.randn(1), None, 1)
+    return Beam(clusters, Router(torch.randn(1, D).bfloat16(), torch.randn(1)), None, 1)
 
 
 def test_a_saved_beam_comes_back(folder, model, beam):
@@ -44,7 +45,7 @@ def test_a_saved_beam_comes_back(folder, model, beam):
     assert again.width == 1
     assert load_beam(folder, model.classifier, 2).width == 2
     for name in ("weight", "bias"):
-        assert torch.equal(getattr(again, name), getattr(beam, name))
+        assert torch.equal(getattr(again.router, name), getattr(beam.router, name))
     for name in ("members", "bounds", "part"):
         assert torch.equal(getattr(again.clusters, name), getattr(beam.clusters, name))
     texts = ["word1 word2", ""]
@@ -54,13 +55,18 @@ def test_a_saved_beam_comes_back(folder, model, beam):
     assert not list(folder.glob("*.draft"))
 
 
-def test_folded_inputs_come_back(folder, model, beam):
+@pytest.mark.parametrize("rank", [None, 3])
+def test_folded_and_projected_inputs_come_back(folder, model, beam, rank):
     D = model.classifier.in_features
     fold = torch.tensor([1, -2, 2, -1], dtype=torch.int32)
-    folded = Beam(beam.clusters, torch.randn(1, D - 2).bfloat16(), beam.bias, fold, 1)
+    projection = None if rank is None else torch.randn(rank, D - 2)
+    router = Router(torch.randn(1, rank or D - 2).bfloat16(), beam.router.bias, projection)
+    folded = Beam(beam.clusters, router, fold, 1)
     save_beam(folded, folder, {})
     again = load_beam(folder, model.classifier)
     assert torch.equal(again.fold, fold)
+    assert (again.router.projection is None) == (rank is None)
+    assert rank is None or torch.equal(again.router.projection, projection)
     assert model.predict(["word1"], 3, beam=again) == model.predict(["word1"], 3, beam=folded)
 
 
@@ -130,6 +136,10 @@ def _changed(tensors, name, value):
         ("part", torch.tensor([0, 1])),
         ("fold", torch.zeros(4, dtype=torch.int32)),
         ("fold", torch.ones(40, dtype=torch.int32)),
+        ("projection", torch.zeros(4, 32)),
+        ("projection", torch.zeros(32, 3)),
+        ("projection", torch.zeros(32)),
+        ("projection", torch.zeros(32, 32, dtype=torch.bfloat16)),
         ("another", torch.zeros(1)),
     ],
     ids=lambda value: value if isinstance(value, str) else str(tuple(value.shape)),

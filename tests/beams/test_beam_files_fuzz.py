@@ -8,6 +8,7 @@ import torch
 from fanin.beams.files import DESCRIPTION, TENSORS, load_beam, save_beam
 from fanin.classifier.beam import Beam
 from fanin.classifier.label_clusters import LabelClusters
+from fanin.classifier.router import Router
 from fanin.model_files import save_model
 from fuzzing import Folder, inputs, try_inputs
 from mutations import mutated_json, mutated_tensors
@@ -24,7 +25,8 @@ def test_beams(count, scratch):
     members, bounds = torch.arange(units, dtype=torch.int32), torch.tensor([0, 1, units])
     clusters = LabelClusters(members, bounds, torch.zeros(2, dtype=torch.int64))
     fold = torch.tensor([1, -2, 2], dtype=torch.int32)
-    save_beam(Beam(clusters, torch.randn(2, D - 1).bfloat16(), torch.randn(2), fold, 1), scratch / "model", {})
+    router = Router(torch.randn(2, 3).bfloat16(), torch.randn(2), torch.randn(3, D - 1))
+    save_beam(Beam(clusters, router, fold, 1), scratch / "model", {})
     paths = [path for path in (scratch / "model").rglob("*") if path.is_file()]
     files = {path.relative_to(scratch / "model").as_posix(): path.read_bytes() for path in paths}
     folder, description = Folder(scratch / "folder", files), json.loads(files[DESCRIPTION])

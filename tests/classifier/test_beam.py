@@ -1,17 +1,14 @@
 """Two-stage search: every kind of layer finds among chosen clusters what sorting all of its labels finds there."""
 
-from dataclasses import replace
-
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
 from fanin.classifier.banded import BandedLinear
-from fanin.classifier.beam import Beam, multiplies_bfloat16, router_inputs
+from fanin.classifier.beam import Beam
 from fanin.classifier.dense import DenseLinear
 from fanin.classifier.head_tail import HeadTailLinear
 from fanin.classifier.label_clusters import LabelClusters, unit_count, unit_size
+from fanin.classifier.router import Router
 from fanin.classifier.sparse import SparseLinear
 from fanin.errors import CheckpointError, ConfigError
 from fanin.kernels.active_inputs import ActiveInputs
@@ -69,7 +66,7 @@ def _beam(layer, size=3, width=2):
     clusters = _clusters(layer, size)
     generator = torch.Generator().manual_seed(2)
     weight = torch.randn(clusters.count, D, generator=generator).bfloat16()
-    return Beam(clusters, weight, torch.zeros(clusters.count), None, width)
+    return Beam(clusters, Router(weight, torch.zeros(clusters.count)), None, width)
 
 
 def _labels_in(layer, clusters, numbers):
@@ -112,59 +109,23 @@ def test_all_clusters_give_the_exact_scores(backend_name, kind):
     everything = torch.arange(clusters.count).expand(B, -1)
     scores, _ = layer.topk_among(x, 20, clusters.chosen(layer.sparse_parts(), everything))
     assert torch.equal(scores, layer.topk(x, 20)[0])
-    wide = Beam(clusters, torch.zeros(0, D).bfloat16(), torch.zeros(0), None, clusters.count)
+    wide = Beam(clusters, Router(torch.zeros(0, D).bfloat16(), torch.zeros(0)), None, clusters.count)
     assert torch.equal(wide.topk(layer, x, 20)[1], layer.topk(x, 20)[1])
-
-
-@pytest.mark.parametrize("multiplies", [False, True])
-def test_the_router_scores_with_and_without_products_of_bfloat16(multiplies, monkeypatch):
-    monkeypatch.setattr("fanin.classifier.beam.multiplies_bfloat16", lambda: multiplies)
-    beam = _beam(KINDS["sparse"]())
-    beam = replace(beam, bias=torch.linspace(-9, 1, len(beam.weight)))
-    x = _x("dense")
-    products = x.double() @ beam.weight.double().T  # (B, R)
-    found = beam.scores(x)
-    assert found.dtype == torch.float32
-    # Inputs and products are rounded to 8 bits, or neither; the bias is added in float32.
-    sizes = x.double().abs() @ beam.weight.double().abs().T
-    allowed = (sizes + products.abs()) / 2**8 if multiplies else (sizes + 9) * 1e-6
-    assert bool(((found - (products + beam.bias)).abs() <= allowed).all())
-
-
-def test_torch_that_does_not_tell_what_the_processor_can_is_enough(monkeypatch):
-    monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
-    assert not multiplies_bfloat16.__wrapped__()
 
 
 def test_clusters_without_a_score_are_chosen_last():
     clusters = _clusters(KINDS["sparse"](), 20)
     weight = torch.tensor([[1.0], [3.0], [2.0]]).bfloat16()
-    beam = Beam(clusters, weight, torch.tensor([0.0, 0.0, 5.0]), None, 2)
+    router = Router(weight, torch.tensor([0.0, 0.0, 5.0]))
+    beam = Beam(clusters, router, None, 2)
     x = torch.tensor([[1.0], [9.0]])
     assert beam.choose(x).sort(1).values.tolist() == [[1, 2], [1, 2]]
-    assert Beam(clusters, weight, beam.bias, None, 1).choose(x).tolist() == [[2], [1]]
-    assert Beam(clusters, weight, beam.bias, None, 5).choose(x).sort(1).values.tolist() == [[0, 1, 2, 3, 4]] * 2
-    unrouted = Beam(clusters, weight[:0], beam.bias[:0], None, 3)
+    assert Beam(clusters, router, None, 1).choose(x).tolist() == [[2], [1]]
+    assert Beam(clusters, router, None, 5).choose(x).sort(1).values.tolist() == [[0, 1, 2, 3, 4]] * 2
+    unrouted = Beam(clusters, Router(weight[:0], router.bias[:0]), None, 3)
     assert unrouted.choose(x).tolist() == [[0, 1, 2]] * 2
     with pytest.raises(ConfigError, match="at least 1"):
-        Beam(clusters, weight, beam.bias, None, 0).choose(x)
-
-
-@given(data=st.data())
-def test_folded_inputs_are_signed_sums(data):
-    dense, folded, sums = data.draw(st.integers(0, 5)), data.draw(st.integers(1, 30)), data.draw(st.integers(1, 6))
-    draw = torch.Generator().manual_seed(data.draw(st.integers(0, 99)))
-    fold = torch.randint(1, sums + 1, (folded,), generator=draw) * (2 * torch.randint(2, (folded,), generator=draw) - 1)
-    x = torch.randint(-3, 4, (3, dense + folded), generator=draw).float()
-    active = torch.rand(dense + folded, generator=draw) < 0.5
-    x[:, ~active] = 0
-    columns = active.nonzero().flatten()
-    expected = torch.zeros(3, dense + int(fold.abs().max()))
-    expected[:, :dense] = x[:, :dense]
-    for i, target in enumerate(fold.tolist()):
-        expected[:, dense - 1 + abs(target)] += x[:, dense + i] * (1 if target > 0 else -1)
-    for given_x in (x, ActiveInputs(x[:, columns], columns, dense + folded)):
-        assert torch.equal(router_inputs(given_x, fold.int()), expected)
+        Beam(clusters, router, None, 0).choose(x)
 
 
 def test_other_layers_refuse():

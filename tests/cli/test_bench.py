@@ -47,18 +47,19 @@ def test_beam(invoke, monkeypatch):
 
     tiny = partial(beam.measure_beam_speed, [beam.LayerShape(1000, 32, 8, 4), beam.LayerShape(130, 32, 8)])
     monkeypatch.setattr(beam, "measure_beam_speed", tiny)
-    outcome = invoke("bench", "beam", "--rounds", "1", "--batch-size", "5", "--width", "2", "--width", "3", "--json")
+    chosen = ("--rounds", "1", "--batch-size", "5", "--width", "2", "--rank", "512", "--rank", "9")
+    outcome = invoke("bench", "beam", *chosen, "--json")
     assert outcome.code == 0, outcome.err
-    assert outcome.err.startswith("L=1000, G=4, 2 clusters: ")
+    assert outcome.err.startswith("L=1000, G=4, 2 clusters, router of rank 32: ")
     rows = json.loads(outcome.out)
-    assert [(row["clusters"], row["width"], row["batch_size"]) for row in rows] == [
-        (16, 2, 5),
-        (16, 3, 5),
-        (3, 2, 5),
-        (3, 3, 5),
+    assert [(row["clusters"], row["width"], row["router_rank"], row["batch_size"]) for row in rows] == [
+        (16, 2, 32, 5),
+        (16, 2, 9, 5),
+        (3, 2, 32, 5),
+        (3, 2, 9, 5),
     ]
     assert all(row["exact_over_beam_ratio"] == pytest.approx(row["exact_cpu_ms"] / row["beam_cpu_ms"]) for row in rows)
-    table = invoke("bench", "beam", "--rounds", "1")
+    table = invoke("bench", "beam", "--rounds", "1", "--width", "2")
     assert table.code == 0
     assert "exact over beam ratio" in table.out.splitlines()[0]
 

@@ -38,6 +38,8 @@ struct UnitsTask {
   const float* x;              // [D]
   const std::int32_t* units;
   std::int64_t count;
+  const std::int32_t* next;    // units that are to be scored after these: asked for in advance
+  std::int64_t next_count;
   std::int64_t unit;
   float* scratch;              // units_scratch_floats()
   float* z;                    // [labels of the units], one unit behind the other

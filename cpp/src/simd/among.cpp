@@ -11,7 +11,7 @@ namespace {
 
 using std::int64_t;
 
-constexpr int64_t kAhead = 8;  // units that are asked for in advance: they lie anywhere in memory
+constexpr int64_t kAhead = 8;  // labels that are asked for in advance: they lie anywhere in memory
 constexpr int64_t kCacheLine = 64;
 
 FANIN_INLINE float product(const float* a, const float* b, int64_t n) {
@@ -41,22 +41,32 @@ FANIN_INLINE void prefetch(const Layer& layer, int64_t label) {
   const char* weight = static_cast<const char*>(weight_place(layer, label * layer.fan_in));
   const int64_t bytes = layer.fan_in * bytes_of(layer.storage);
   for (int64_t at = 0; at < bytes; at += kCacheLine) __builtin_prefetch(weight + at);
+  if (layer.bias) __builtin_prefetch(layer.bias + label);
+  if (label % layer.group != 0) return;
   const Index* index = static_cast<const Index*>(layer.index) + label / layer.group * layer.fan_in;
   const int64_t entries = kCacheLine / static_cast<int64_t>(sizeof(Index));
   for (int64_t f = 0; f < layer.fan_in; f += entries) __builtin_prefetch(index + f);
 }
 
-// The sparse scores of labels [first, end), which start a set.
 template <class Index>
-FANIN_INLINE void sparse_scores(const UnitsTask& task, int64_t first, int64_t end, float* z) {
+FANIN_INLINE void gather_inputs(const float* x, const Index* index, int64_t n, float* inputs) {
+  int64_t f = 0;
+  for (; f + kLanes <= n; f += kLanes) store(inputs + f, gather(x, index + f));
+  for (; f < n; ++f) inputs[f] = x[index[f]];
+}
+
+// The sparse scores of labels [first, end), which start a set. As many labels from `ahead` on are asked for meanwhile;
+// none where it is the number of labels.
+template <class Index>
+FANIN_INLINE void sparse_scores(const UnitsTask& task, int64_t first, int64_t end, int64_t ahead, float* z) {
   const Layer& layer = task.layer;
   const int64_t F = layer.fan_in;
   float* inputs = task.scratch;
   for (int64_t label = first; label < end;) {
     const int64_t set = label / layer.group;
-    const Index* index = static_cast<const Index*>(layer.index) + set * F;
-    for (int64_t f = 0; f < F; ++f) inputs[f] = task.x[index[f]];
+    gather_inputs(task.x, static_cast<const Index*>(layer.index) + set * F, F, inputs);
     for (const int64_t stop = smaller((set + 1) * layer.group, end); label < stop; ++label) {
+      if (ahead < layer.labels) prefetch<Index>(layer, ahead++);
       const float* weight = widened(layer.weight, layer.storage, label * F, F, inputs + F);
       *z++ = product(weight, inputs, F) + (layer.bias ? layer.bias[label] : 0.0f);
     }
@@ -76,12 +86,16 @@ FANIN_INLINE void add_shared(const UnitsTask& task, int64_t first, int64_t end, 
 
 template <class Index>
 FANIN_INLINE void score_units(const UnitsTask& task) {
+  const int64_t labels = task.layer.labels;
+  const int64_t distance = (kAhead + task.unit - 1) / task.unit;  // in units
   float* z = task.z;
   for (int64_t i = 0; i < task.count; ++i) {
-    if (i + kAhead < task.count) prefetch<Index>(task.layer, task.units[i + kAhead] * task.unit);
+    const int64_t behind = i + distance - task.count;  // the place of the unit to be asked for among the next ones
+    const int64_t ahead = behind < 0 ? task.units[i + distance] * task.unit
+                                     : behind < task.next_count ? task.next[behind] * task.unit : labels;
     const int64_t first = task.units[i] * task.unit;
-    const int64_t end = smaller(first + task.unit, task.layer.labels);
-    sparse_scores<Index>(task, first, end, z);
+    const int64_t end = smaller(first + task.unit, labels);
+    sparse_scores<Index>(task, first, end, ahead, z);
     if (task.shared.weight) add_shared(task, first, end, z);
     z += end - first;
   }

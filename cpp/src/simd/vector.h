@@ -38,6 +38,29 @@ FANIN_INLINE Vec load(const float* p) { return *reinterpret_cast<const Unaligned
 FANIN_INLINE void store(float* p, Vec v) { *reinterpret_cast<UnalignedVec*>(p) = v; }
 FANIN_INLINE Vec splat(float value) { return Vec{} + value; }
 
+// Lane i: x[index[i]].
+FANIN_INLINE Vec gather(const float* x, const std::int32_t* index) {
+#if FANIN_LANES == 16
+  return reinterpret_cast<Vec>(_mm512_mask_i32gather_ps(_mm512_setzero_ps(), static_cast<__mmask16>(-1),
+                                                        _mm512_loadu_si512(index), x, 4));
+#else
+  Vec v{};
+  for (int i = 0; i < kLanes; ++i) v[i] = x[index[i]];
+  return v;
+#endif
+}
+FANIN_INLINE Vec gather(const float* x, const std::uint16_t* index) {
+#if FANIN_LANES == 16
+  const __m512i wide = _mm512_maskz_cvtepu16_epi32(
+      static_cast<__mmask16>(-1), _mm256_loadu_si256(reinterpret_cast<const __m256i*>(index)));
+  return reinterpret_cast<Vec>(_mm512_mask_i32gather_ps(_mm512_setzero_ps(), static_cast<__mmask16>(-1), wide, x, 4));
+#else
+  Vec v{};
+  for (int i = 0; i < kLanes; ++i) v[i] = x[index[i]];
+  return v;
+#endif
+}
+
 // Lane i: 0, 1, 2, ...
 FANIN_INLINE VecI lane_numbers() {
   VecI v{};

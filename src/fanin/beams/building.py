@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
-from torch.nn.functional import pad
 
 from fanin.beams.clusters import related_clusters, units_of_labels
-from fanin.classifier.beam import Beam, router_inputs
-from fanin.classifier.dense import DenseLinear
+from fanin.beams.router import train_router
+from fanin.beams.widths import narrowest
+from fanin.classifier.beam import Beam
+from fanin.classifier.router import router_inputs
 from fanin.errors import ConfigError, DataError
 from fanin.kernels.active_inputs import ActiveInputs
 from fanin.kernels.drawing import mix_seed
-from fanin.kernels.spec import AdamW, Loss, Positives
 from fanin.model import encode
 from fanin.training.progress import Silent
 
@@ -29,8 +27,6 @@ if TYPE_CHECKING:
 
 CLUSTER_LABELS = 64
 _SUMS = 512  # that mostly empty inputs are folded into
-_ROWS, _LEAST_STEPS, _EPOCHS, _RATE = 512, 200, 8, 5e-3
-_LEAST_SHARE = 1e-5
 
 
 class _Ranked(NamedTuple):
@@ -88,14 +84,12 @@ def build_beam(
     units = _looked_up(unit_of_label, taught.labels)
     made = related_clusters(parts, taught.inputs, units, cluster_labels, mix_seed(seed, 1))
     targets = _looked_up(made.of_unit, units)
-    weight, bias = _router(taught.inputs, targets, made.routed, mix_seed(seed, 2), display)
-    beam = Beam(made.clusters, weight, bias, fold, 1)
+    router = train_router(taught.inputs, targets, made.routed, mix_seed(seed, 2), display)
     measured = _ranked(model, held_out, k, fold, "exact ranking of held-out texts", display)
     if not bool((measured.labels >= 0).any()):
         raise DataError("the model ranks no label for any held-out text: its scores are not finite numbers")
     targets = _looked_up(made.of_unit, _looked_up(unit_of_label, measured.labels))
-    width = _least_width(beam, measured.inputs, targets, recall)
-    return replace(beam, width=width)
+    return narrowest(Beam(made.clusters, router, fold, 1), taught.inputs, measured.inputs, targets, recall)
 
 
 def _ranked(
@@ -126,47 +120,3 @@ def _fold(model: TextModel, texts: Batches, seed: int) -> Tensor | None:
 def _looked_up(table: Tensor, keys: Tensor) -> Tensor:
     """``table[keys]``, with -1 for keys of -1."""
     return torch.where(keys >= 0, table[keys.clamp_min(0)], -1)
-
-
-def _router(
-    inputs: Tensor, targets: Tensor, clusters: int, seed: int, display: ProgressDisplay
-) -> tuple[Tensor, Tensor]:
-    """Weights (R, Q) and biases (R,) of a dense layer trained to tell the clusters (N, k) of each text.
-
-    Weights are bfloat16, biases float32.
-    """
-    if not clusters:
-        return inputs.new_zeros(0, inputs.shape[1], dtype=torch.bfloat16), inputs.new_zeros(0)
-    mean, scale = inputs.mean(0), inputs.std(0, correction=0).clamp_min(1e-6)
-    scale = torch.maximum(scale, scale.mean())  # rare inputs must not become large ones
-    layer = DenseLinear(inputs.shape[1], clusters, initial_scale=0.0)
-    held = targets >= 0  # (N, k)
-    share = torch.bincount(targets[held], minlength=clusters) / len(targets)
-    layer.set_bias(torch.logit(share.clamp(_LEAST_SHARE, 1 - _LEAST_SHARE)).float())
-    rows = min(_ROWS, len(inputs))
-    steps = max(_LEAST_STEPS, _EPOCHS * math.ceil(len(inputs) / rows))
-    generator = torch.Generator().manual_seed(seed % 2**63)
-    display.start("router", steps * rows)
-    for step in range(steps):
-        part = torch.randint(len(inputs), (rows,), generator=generator)
-        indptr = pad(held[part].sum(1).cumsum(0), (1, 0))
-        positives = Positives(indptr, targets[part][held[part]])
-        rate = _RATE * (1 - step / steps)
-        layer.train_step((inputs[part] - mean) / scale, positives, Loss.BCE, AdamW(rate))
-        display.advance(rows)
-    weight = (layer.weight.detach() / scale).bfloat16()
-    assert layer.bias is not None
-    return weight, layer.bias.detach() - weight.float() @ mean
-
-
-def _least_width(beam: Beam, inputs: Tensor, targets: Tensor, recall: float) -> int:
-    """The smallest number of clusters that hold this share of the best labels."""
-    ranks = []
-    for row, own in zip(inputs, targets, strict=True):
-        scores = beam.scores(row[None])[0]  # (R,)
-        routed = own[(own >= 0) & (own < len(scores))]
-        ranks.append((scores[:, None] >= scores[routed]).sum(0) - 1)  # behind all that score the same
-        ranks.append(own[own >= len(scores)])  # chosen by their numbers
-        ranks.append(own[own < 0])  # labels of dense layers are always found
-    ordered = torch.cat(ranks).sort().values
-    return int(ordered[math.ceil(recall * len(ordered)) - 1].clamp_min(0)) + 1

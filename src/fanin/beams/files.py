@@ -15,6 +15,7 @@ from safetensors import SafetensorError
 
 from fanin.classifier.beam import Beam
 from fanin.classifier.label_clusters import LabelClusters
+from fanin.classifier.router import Router
 from fanin.errors import CheckpointError
 from fanin.folders import replace_file
 from fanin.tensor_files import read_tensors, write_tensors
@@ -43,7 +44,9 @@ def save_beam(beam: Beam, folder: Path, facts: dict[str, Any]) -> None:
     """
     clusters = beam.clusters
     tensors = {"members": clusters.members, "bounds": clusters.bounds, "part": clusters.part}
-    tensors |= {"weight": beam.weight, "bias": beam.bias} | ({} if beam.fold is None else {"fold": beam.fold})
+    tensors |= {"weight": beam.router.weight, "bias": beam.router.bias}
+    optional = {"fold": beam.fold, "projection": beam.router.projection}
+    tensors |= {name: tensor for name, tensor in optional.items() if tensor is not None}
     draft = folder / f"{TENSORS}.draft"
     try:
         write_tensors(tensors, draft)
@@ -80,11 +83,12 @@ def load_beam(folder: Path, classifier: Classifier, width: int | None = None) ->
     if not (folder / TENSORS).is_file() or digest != _digest(folder / TENSORS):
         raise CheckpointError(f"{folder / TENSORS}: missing or damaged; {_AGAIN}")
     tensors = read_tensors(folder / TENSORS, "the beam")
-    fold = tensors.pop("fold", None)
+    fold, projection = tensors.pop("fold", None), tensors.pop("projection", None)
     if tensors.keys() != _NAMES:
         raise CheckpointError(f"{folder / TENSORS}: not the tensors of a beam; {_AGAIN}")
     clusters = LabelClusters(tensors["members"], tensors["bounds"], tensors["part"])
-    beam = Beam(clusters, tensors["weight"], tensors["bias"], fold, kept if width is None else width)
+    router = Router(tensors["weight"], tensors["bias"], projection)
+    beam = Beam(clusters, router, fold, kept if width is None else width)
     try:
         clusters.check(classifier.sparse_parts())
         _check_router(beam, classifier.in_features)
@@ -112,12 +116,16 @@ def _description(path: Path) -> tuple[int, str, str]:
 
 
 def _check_router(beam: Beam, in_features: int) -> None:
-    weight, bias, fold = beam.weight, beam.bias, beam.fold
-    inputs = in_features
+    weight, bias, projection = beam.router.weight, beam.router.bias, beam.router.projection
+    inputs, fold = in_features, beam.fold
     if fold is not None:
         if fold.dtype != torch.int32 or fold.ndim != 1 or not 0 < len(fold) <= in_features or bool((fold == 0).any()):
             raise CheckpointError("the sums of inputs are not numbered from 1")
         inputs += int(fold.long().abs().max()) - len(fold)
+    if projection is not None:
+        if projection.dtype != torch.float32 or projection.ndim != 2 or projection.shape[1] != inputs:
+            raise CheckpointError(f"the router's projection must be a float32 matrix of {inputs} inputs")
+        inputs = len(projection)
     if weight.dtype != torch.bfloat16 or weight.ndim != 2 or weight.shape[1] != inputs:
         raise CheckpointError(f"the router must be a bfloat16 matrix of {inputs} inputs")
     if len(weight) > beam.clusters.count:

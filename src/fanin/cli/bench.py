@@ -94,7 +94,10 @@ def bench_storage(
 @app.command("beam")
 def bench_beam(
     width: Annotated[list[int] | None, typer.Option("--width", min=1, help="Clusters a text. Repeatable.")] = None,
-    rounds: Annotated[int, typer.Option("--rounds", min=1, help="How often each width has its turn.")] = 7,
+    rank: Annotated[
+        list[int] | None, typer.Option("--rank", min=1, help="Dimensions that clusters are scored in. Repeatable.")
+    ] = None,
+    rounds: Annotated[int, typer.Option("--rounds", min=1, help="How often each beam has its turn.")] = 7,
     batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Rows of a batch, B.")] = 512,
     json: Json = False,
 ) -> None:
@@ -102,12 +105,17 @@ def bench_beam(
 
     Takes two minutes; the machine should be idle.
     """
-    from fanin.bench.beam import WIDTHS, BeamSpeed, measure_beam_speed
+    from fanin.bench.beam import RANKS, WIDTHS, BeamSpeed, measure_beam_speed
 
     def say(row: BeamSpeed) -> None:
-        note(f"L={row.out_features}, G={row.group_size}, {row.width} clusters: {row.exact_over_beam_ratio:.2f}x")
+        note(
+            f"L={row.out_features}, G={row.group_size}, {row.width} clusters, router of rank {row.router_rank}: "
+            f"{row.exact_over_beam_ratio:.2f}x"
+        )
 
-    rows = measure_beam_speed(widths=width or WIDTHS, batch_size=batch_size, rounds=rounds, done=say)
+    rows = measure_beam_speed(
+        widths=width or WIDTHS, ranks=rank or RANKS, batch_size=batch_size, rounds=rounds, done=say
+    )
     _write_rows(rows, json=json)
 
 

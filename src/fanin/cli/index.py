@@ -11,6 +11,7 @@ from fanin.cli.options import Data, Json, Quiet, Run
 from fanin.cli.output import note, percent, stored_size, write_json, write_table
 
 if TYPE_CHECKING:
+    from fanin.classifier.beam import Beam
     from fanin.data.batches import Batches
     from fanin.data.dataset import Dataset
     from fanin.model import TextModel
@@ -52,14 +53,14 @@ def index(
         taught, others = _texts(dataset, model, texts, held_out, seed, display)
         beam = build_beam(model, taught, others, k=k, recall=recall, seed=seed, display=display)
         widths = sorted({max(1, beam.width // 4), max(1, beam.width // 2), beam.width, 2 * beam.width, 4 * beam.width})
-        rows = measure_beam(model, beam, others, [w for w in widths if w <= max(beam.width, len(beam.weight))], k)
+        rows = measure_beam(model, beam, others, [w for w in widths if w <= max(beam.width, len(beam.router))], k)
     finally:
         display.close()
     measured = [asdict(row) for row in rows]
     facts = {"k": k, "recall": recall, "texts": taught.n_rows, "held_out": others.n_rows, "measured": measured}
     save_beam(beam, folder, facts)
     size = sum((folder / name).stat().st_size for name in (DESCRIPTION, TENSORS))
-    if beam.width > len(beam.weight):
+    if beam.width > len(beam.router):
         note(
             f"note: the beam must be very wide: too many of the labels of held-out texts are best for none of "
             f"{taught.n_rows:,} training texts; give more with --texts"
@@ -67,7 +68,8 @@ def index(
     if next(row.ratio for row in rows if row.width == beam.width) < 1:
         note("note: the exact ranking is faster than this beam; beams are for more labels than this model has")
     if json:
-        write_json({"width": beam.width, "clusters": beam.clusters.count, "bytes": size, **facts})
+        made = {"width": beam.width, "clusters": beam.clusters.count, "router_rank": beam.router.rank, "bytes": size}
+        write_json(made | facts)
         return
     write_table(
         ["beam", f"recall@{k} %", "texts/s", "times faster"],
@@ -84,11 +86,17 @@ def index(
     write_table(
         None,
         [
-            ("clusters", f"{beam.clusters.count:,}, {len(beam.weight):,} of them routed to"),
+            ("clusters", f"{beam.clusters.count:,}, {len(beam.router):,} of them routed to"),
+            ("router", f"in {beam.router.rank:,} dimensions{_of_inputs(beam)}"),
             ("measured on", f"{others.n_rows:,} texts"),
             ("size", stored_size(size)),
         ],
     )
+
+
+def _of_inputs(beam: Beam) -> str:
+    projection = beam.router.projection
+    return "" if projection is None else f" of {projection.shape[1]:,} inputs"
 
 
 def _texts(
