@@ -21,6 +21,7 @@ ScanColumns scan_columns() {
   return portable_scan_columns;
 }
 
+constexpr std::int64_t kShare = 1 << 17;  // products that are worth a thread
 constexpr std::size_t kRoom = 2 * kScanColumns;  // behind the best k
 
 // The first k of a row's columns are the best, and the threshold is what exceeds none of them.
@@ -51,7 +52,8 @@ LargestColumns::LargestColumns(std::int64_t rows, std::int64_t k) : k_(k), rows_
 
 void LargestColumns::add(const void* products, Storage storage, const float* bias, std::int64_t count, int threads) {
   const ScanColumns run = scan_columns();
-  const int parts = static_cast<int>(std::min<std::int64_t>(std::max(threads, 1), std::max<std::int64_t>(rows(), 1)));
+  const std::int64_t worth = std::min(rows(), rows() * count / kShare);
+  const int parts = static_cast<int>(std::min<std::int64_t>(std::max(threads, 1), std::max<std::int64_t>(worth, 1)));
   run_parts(parts, [&](int part) {
     const Share own = share(rows(), part, parts);
     std::vector<Candidate> candidates;

@@ -271,7 +271,7 @@ void test_rewiring(const Shape& shape, std::int64_t inputs_to_draw) {
 // Columns that come in blocks of every length, with scores that are equal, infinite or not a number, are ranked as by
 // sorting.
 void test_largest_columns(fanin::Storage storage, int threads) {
-  constexpr std::int64_t rows = 5, k = 19;
+  constexpr std::int64_t rows = 150, k = 19;
   fanin::LargestColumns largest(rows, k);
   std::vector<std::vector<std::pair<float, std::int64_t>>> expected(rows);
   std::int64_t width = 0;
