@@ -111,3 +111,39 @@ def test_a_first_process_that_cannot_be_reached_is_told(monkeypatch):
     monkeypatch.setattr(lifeline, "distributed", SimpleNamespace(get_rank=lambda: 1, broadcast=broadcast))
     with pytest.raises(ConfigError, match=r"cannot connect to the first one, at 127.0.0.1 \("):
         lifeline.Lifeline("127.0.0.1")
+
+
+@pytest.mark.skipif(not hasattr(os, "openpty"), reason="needs a terminal that can be played")
+def test_a_terminal_is_left_as_it_was():
+    """Its line of progress is gone, its cursor is back, and the message has a line of its own."""
+    code = (
+        "from fanin.processes import lifeline, lost; from fanin.training.progress import Bar\n"
+        "bar = Bar(); bar.start('epoch 1', 10); bar.advance(3); bar._progress.refresh()\n"
+        "lifeline._end_process(lost.LostProcessError(ConnectionError('gone')))"
+    )
+    ours, theirs = os.openpty()
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path), "TERM": "xterm"}
+    with subprocess.Popen([sys.executable, "-c", code], stderr=theirs, stdout=theirs, env=environment) as process:
+        os.close(theirs)
+        output = b""
+        try:
+            while more := os.read(ours, 1 << 16):
+                output += more
+        except OSError:  # what Linux says at the end of a terminal
+            pass
+        finally:
+            os.close(ours)
+    assert process.returncode == 2, output
+    shown, _, last = output.rpartition(b"\r\x1b[2K\x1b[?25h")
+    assert b"epoch 1" in shown
+    assert b"\x1b[?25l" in shown  # the cursor was hidden
+    assert last.startswith(b"error: another process of this run has ended")
+    assert b"\x1b" not in last
+
+
+def test_what_is_no_terminal_gets_the_message_alone(monkeypatch, capfd):
+    ends = []
+    monkeypatch.setattr(os, "_exit", ends.append)
+    lifeline._end_process(LostProcessError(ConnectionError("gone")))
+    assert ends == [2]
+    assert capfd.readouterr().err.startswith("error: another process of this run")

@@ -14,7 +14,8 @@ import torch
 from fanin.errors import BackendError, ConfigError
 from fanin.processes.group import ALONE
 from fanin.training import run_state
-from fanin.training.device import resolve_device
+from fanin.training.device import require_one_kind, resolve_device
+from process_threads import run_together
 
 SCRIPT = Path(__file__).with_name("train_on_device.py")
 NO_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
@@ -88,3 +89,15 @@ def test_random_numbers_of_a_gpu_go_on(known, monkeypatch):
         run_state._restore_random_state(checkpoint, device, seed=5, processes=ALONE)
     [only] = told
     assert torch.equal(only, state) if known else isinstance(only, int)
+
+
+def test_processes_on_different_kinds_of_devices_are_refused():
+    def work(processes):
+        device = torch.device("cuda", 0) if processes.rank == 1 else torch.device("cpu")
+        with pytest.raises(
+            ConfigError, match="process 0 on cpu, process 1 on cuda, process 2 on cpu; give all of them"
+        ):
+            require_one_kind(device, processes)
+
+    run_together(3, work)
+    run_together(2, lambda processes: require_one_kind(torch.device("cuda", processes.rank), processes))

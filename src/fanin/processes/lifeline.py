@@ -25,6 +25,7 @@ _FAREWELL, _LOST = b"\0", b"\1"
 _GRACE_SECONDS = 5.0  # for a process to end by itself, and to say why, after another one is gone
 _JOIN_SECONDS = 300.0
 _KEEP_ALIVE = {"TCP_KEEPIDLE": 20, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 5}  # a machine that is gone: 45 seconds
+_CLEAR_LINE = "\r\x1b[2K\x1b[?25h"  # of a terminal: back to its start, empty it, show the cursor
 _TOKEN_BYTES, _TOKEN_SECONDS = 32, 10.0
 
 
@@ -100,9 +101,15 @@ class Lifeline:
                 with contextlib.suppress(OSError):
                     line.sendall(_LOST)
         if not self._ended.wait(_GRACE_SECONDS):
-            sys.stderr.write(f"error: {LostProcessError(ConnectionError('its connection is broken'))}\n")
-            sys.stderr.flush()
-            os._exit(2)
+            _end_process(LostProcessError(ConnectionError("its connection is broken")))
+
+
+def _end_process(error: LostProcessError) -> None:
+    """Say why and end at once, in the place of a line of progress, which nobody is left to take away."""
+    stream = sys.__stderr__ or sys.stderr  # while progress is shown, the latter would draw the line anew
+    stream.write(f"{_CLEAR_LINE if stream.isatty() else ''}error: {error}\n")
+    stream.flush()
+    os._exit(2)
 
 
 def _accepted() -> Iterator[socket.socket]:

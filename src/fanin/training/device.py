@@ -9,6 +9,7 @@ import torch
 from fanin.errors import BackendError, ConfigError
 
 if TYPE_CHECKING:
+    from fanin.processes.group import Processes
     from fanin.processes.launch import OwnPlace
 
 
@@ -69,3 +70,22 @@ def resolve_device(name: str, place: OwnPlace | None = None) -> torch.device:
             "machine with a GPU a build of torch for CUDA ('fanin doctor' shows what is found)"
         )
     return device
+
+
+def require_one_kind(device: torch.device, processes: Processes) -> None:
+    """Refuse processes of which some compute on GPUs and some do not: what they exchange lies in one kind of place.
+
+    Args:
+        device: where this one computes.
+        processes: all of them, which call this at the same time.
+
+    Raises:
+        ConfigError: the kinds differ; in all processes.
+    """
+    kinds = processes.told_by_all(device.type)
+    if len(set(kinds)) > 1:
+        told = ", ".join(f"process {rank} on {kind}" for rank, kind in enumerate(kinds))
+        raise ConfigError(
+            f"the processes of a run compute on one kind of device, and these differ: {told}; give all of them the "
+            "same --device"
+        )
