@@ -6,7 +6,7 @@ A model folder is data: nothing in it is executed, and whatever does not fit is 
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError
@@ -74,6 +74,33 @@ def save_model(model: TextModel, folder: Path, weights: SpreadTensors | None = N
         raise CheckpointError(f"{folder}: the model could not be saved ({error}); what stood there is kept") from error
 
 
+class Networks(NamedTuple):
+    """What a model computes with.
+
+    Attributes:
+        tokenizer: of the encoder, where it has one.
+        encoder: texts or features to x.
+        classifier: scores of the labels by x.
+        loss: that it was trained by.
+        train_points: N.
+    """
+
+    tokenizer: TextTokenizer | None
+    encoder: Encoder
+    classifier: Classifier
+    loss: Loss
+    train_points: int
+
+
+def load_networks(folder: Path) -> Networks:
+    """Read a model folder without what it knows of single labels; see :func:`load_model`."""
+    description = _description(folder)
+    classifier, loss, train_points = _laid_out(folder, description)
+    encoder, tokenizer = _encoder(folder, description)
+    load_into(classifier, folder / _CLASSIFIER)
+    return Networks(tokenizer, encoder, classifier, loss, train_points)
+
+
 def load_model(folder: Path) -> TextModel:
     """Read a model folder written by :func:`save_model`.
 
@@ -81,10 +108,7 @@ def load_model(folder: Path) -> TextModel:
         CheckpointError: a file is missing, truncated, damaged, of another version or does not fit the others.
         ConfigError: the model needs a package that is not installed.
     """
-    description = _description(folder)
-    classifier, loss, train_points = _laid_out(folder, description)
-    encoder, tokenizer = _encoder(folder, description)
-    load_into(classifier, folder / _CLASSIFIER)
+    tokenizer, encoder, classifier, loss, train_points = load_networks(folder)
     counts = read_tensors(folder / _COUNTS).get("train_counts")
     try:
         labels = LabelVocabulary.load(folder / _LABELS)

@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+from fanin.memory.room import Room
+
 
 @pytest.fixture(autouse=True)
 def _base_of_a_fresh_process(monkeypatch):
@@ -40,9 +42,13 @@ def test_a_plan_by_numbers_and_a_budget(invoke):
 def test_ways_that_are_enough_together_only_are_told_so(invoke):
     outcome = invoke("plan", "--labels", "10000000", "--recipe", "plain", "--device", "cuda", "--budget", "1GiB")
     first, *ways = outcome.err.splitlines()
-    assert first.endswith("1.0 GiB are the budget. None of these is enough alone; the last, several together, is:")
-    assert all(way.endswith(" GiB") for way in ways[:-1])  # a GiB and more
-    assert ways[-1].endswith(" MiB")
+    told = "the last but one, several together, is, and so is the last, other numbers of processes:"
+    assert first.endswith(f"1.0 GiB are the budget. None of these is enough alone; {told}")
+    *alone, together, more = ways
+    assert all(way.endswith(" GiB") for way in alone)  # a GiB and more
+    assert together.endswith(" MiB")
+    assert " processes, each with a GPU of its own, started by torchrun: " in more
+    assert more.endswith(" MiB a GPU")
 
 
 def test_a_plan_for_a_gpu_needs_none(invoke):
@@ -90,10 +96,30 @@ def test_a_plan_for_one_of_several_processes(drinks, invoke):
     assert sum(part["bytes"] for part in shared["sent_in_a_step"]) > 1e6
     table = invoke("plan", drinks, "--recipe", "plain", "--processes", "2").out
     assert "sent in a step, by one of 2" in table
+    assert "2 processes, one on each of 2 machines: needed at most, while " in table
+
+
+def test_a_plan_for_processes_that_share_machines(invoke):
+    numbers = ("plan", "--labels", "3000000", "--rows", "1000", "--recipe", "plain", "--processes", "4")
+    one, two = (json.loads(invoke(*numbers, "--per-machine", count, "--json").out) for count in ("1", "2"))
+    assert one["needed_bytes"] == two["needed_bytes"] == one["machine_needed_bytes"]
+    # Metrics are there once, all else in both.
+    validation = next(stage for stage in two["training"] if stage["stage"] == "validation")
+    once = sum(part["bytes"] for part in validation["parts"] if part["once"])
+    assert once > 2e8
+    assert two["machine_needed_bytes"] == max(2 * validation["needed_bytes"] - once, two["machine_needed_bytes"])
+    assert two["needed_bytes"] < two["machine_needed_bytes"] < 2 * two["needed_bytes"]
+    outcome = invoke(*numbers, "--per-machine", "2", "--budget", "1500MiB")
+    assert outcome.code == 2
+    assert "4 processes, 2 on each of 2 machines: needed at most, while " in outcome.out
+    first, *ways = outcome.err.splitlines()
+    assert "of memory for 2 of 4 processes on a machine; 1.5 GiB are the budget. Any of these" in first
+    assert ", instead of 4 processes, 2 on each of 2 machines: " in ways[-1]
+    assert "there are no more than 4 processes" in invoke(*numbers, "--per-machine", "5").err
 
 
 def test_training_that_does_not_fit_is_refused_and_leaves_nothing(drinks, tiny, tmp_path, invoke, monkeypatch):
-    monkeypatch.setattr("fanin.memory.check.available_bytes", lambda: 100 << 20)
+    monkeypatch.setattr("fanin.memory.check.find_room", lambda *_: Room(100 << 20, None, 1))
     outcome = invoke("train", drinks, "--recipe", "plain", "--out", tmp_path / "run", *tiny, "--quiet")
     assert (outcome.code, outcome.out) == (2, "")
     assert outcome.err.startswith("error: training needs about ")

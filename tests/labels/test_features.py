@@ -35,7 +35,7 @@ def test_directions_of_sums(positives, seed, data):
     rows = np.array(data.draw(st.lists(st.integers(0, len(x) - 1), unique=True)), np.int64)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(features_module, "SUMMED_VALUES", 7)  # two labels of three features
-        patch.setattr(features_module, "_BLOCK_ROWS", 3)
+        patch.setattr(features_module, "BLOCK_ROWS", 3)
         found = label_features(lambda some: x[some], 3, *csr(positives), 7, rows=rows)
     assert found.dtype == np.int8
     np.testing.assert_allclose(found, pifa(x[rows], [positives[i] for i in rows], 7), atol=0.51)

@@ -69,7 +69,7 @@ def test_a_budget_is_the_gpus():
 def test_training_that_does_not_fit_on_the_gpu_is_refused(monkeypatch):
     recipe = load_recipe("plain", GROUPS)
     monkeypatch.setattr("fanin.memory.check.sampled_sizes", lambda _data, _recipe: DataSizes(10**6, 1000))
-    monkeypatch.setattr("fanin.memory.check.available_bytes", lambda: 1 << 40)
+    monkeypatch.setattr("fanin.memory.room.free_bytes", lambda: 1 << 40)
     device = torch.device("cuda", 0)
     for free, refused in ((100 << 20, True), (64 << 30, False)):
         monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _device, free=free: (free, 80 << 30))
@@ -84,7 +84,8 @@ def test_a_machine_too_small_for_its_gpu_is_told_of_its_own_memory(monkeypatch):
     recipe = load_recipe("plain", [*GROUPS, "classifier.related_labels=true"])
     sizes = DataSizes(3_000_000, 1000, tokens_per_text=10)
     monkeypatch.setattr("fanin.memory.check.sampled_sizes", lambda _data, _recipe: sizes)
-    monkeypatch.setattr("fanin.memory.check.available_bytes", lambda: 1 << 30)
+    monkeypatch.setattr("fanin.memory.room.free_bytes", lambda: (1 << 30) - BASE)
+    monkeypatch.setattr("fanin.memory.room.resident_bytes", lambda: BASE)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _device: (64 << 30, 80 << 30))
     with pytest.raises(MemoryPlanError, match=r"GiB of memory; 1.0 GiB are free, counting") as refused:
         check_memory(recipe, None, torch.device("cuda", 0))

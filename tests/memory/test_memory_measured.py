@@ -37,20 +37,24 @@ MATRIX = {
     "gradient": ("plain", "classifier.rewiring.grow=gradient", "classifier.rewiring.interval=2"),
     "label texts": ("plain", "training.label_texts=true"),
 }
+TOGETHER = ("sparse", "related", "dense", "default", "head-tail", "groups", "bands", "remedies", "rare-labels")
 MOST_DENSE_LABELS = 200_000
 
 
-def command(name, data, settings, tmp_path, *options):
+def command(name, data, settings, tmp_path, *options, start=()):
     recipe, *changes = settings
-    arguments = [sys.executable, "-m", "fanin", name, str(data), "--recipe", recipe, "--json", *options]
+    arguments = [sys.executable, *start, "-m", "fanin", name, str(data), "--recipe", recipe, "--json", *options]
     arguments += [part for setting in (*FEW_STEPS, *changes) for part in ("--set", setting)]
     environment = ENVIRONMENT | {"FANIN_CACHE": str(tmp_path / "cache")}
     return json.loads(subprocess.run(arguments, env=environment, check=True, stdout=subprocess.PIPE).stdout)
 
 
-def check(data, settings, tmp_path):
-    plan = command("plan", data, settings, tmp_path)
-    metrics = command("train", data, settings, tmp_path, "--out", str(tmp_path / "run"), "--quiet", "--no-test")
+def check(data, settings, tmp_path, processes=1):
+    """The plan of a run, whose peak is near that of the process that takes the most."""
+    together = ("-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}")
+    plan = command("plan", data, settings, tmp_path, "--processes", str(processes), "--per-machine", str(processes))
+    options = ("--out", str(tmp_path / "run"), "--quiet", "--no-test")
+    metrics = command("train", data, settings, tmp_path, *options, start=together if processes > 1 else ())
     measured, planned = metrics["peak_bytes"], plan["peak_bytes"]
     stages = {stage["stage"]: stage["bytes"] >> 20 for stage in plan["training"]}
     assert abs(planned / measured - 1) < 0.15, f"{planned >> 20} MiB planned, {measured >> 20} measured; {stages}"
@@ -86,6 +90,14 @@ def test_the_matrix(name, labels, many_labels, tmp_path):
     if MATRIX[name][0] in ("dense", "masked") and labels > MOST_DENSE_LABELS:
         pytest.skip("weights of several gigabytes")
     check(many_labels(labels, max(20_000, labels // 4)), MATRIX[name], tmp_path)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("labels", [60_000, 300_000])
+@pytest.mark.parametrize("name", TOGETHER)
+def test_two_processes(name, labels, many_labels, tmp_path):
+    check(many_labels(labels, max(20_000, labels // 8)), MATRIX[name], tmp_path, processes=2)
 
 
 @pytest.mark.long

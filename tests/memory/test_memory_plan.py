@@ -11,6 +11,7 @@ from fanin.memory import classifier_parts, encoder_parts
 from fanin.memory.check import check_memory, over_budget
 from fanin.memory.data_sizes import DataSizes, assumed_sizes
 from fanin.memory.plan import plan_memory
+from fanin.memory.room import Room
 from fanin.memory.ways_out import ways_out
 from fanin.recipes.recipe_files import changed_recipe, load_recipe, shipped_recipes
 from fanin.training.assemble import build_bag, build_features
@@ -168,7 +169,7 @@ class _Endless:
 
 
 def test_without_knowledge_of_the_machine_nothing_is_refused(monkeypatch):
-    monkeypatch.setattr("fanin.memory.check.available_bytes", lambda: None)
+    monkeypatch.setattr("fanin.memory.check.find_room", lambda *_: Room(None, None, 1))
     check_memory(load_recipe("plain"), _Endless())
 
 
@@ -177,7 +178,7 @@ def test_a_run_that_does_not_fit_is_refused(monkeypatch, planted):
 
     dataset, recipe = open_dataset(planted), load_recipe("plain")
     check_memory(recipe, dataset)
-    monkeypatch.setattr("fanin.memory.check.available_bytes", lambda: 1 << 20)
+    monkeypatch.setattr("fanin.memory.check.find_room", lambda *_: Room(1 << 20, None, 1))
     with pytest.raises(MemoryPlanError, match="1 MiB are free, counting limits of containers"):
         check_memory(recipe, dataset)
 

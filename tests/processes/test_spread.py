@@ -63,6 +63,37 @@ def test_each_gets_its_rows_and_the_rest_whole(size):
     run_together(size, work)
 
 
+def test_what_is_handed_out_goes_straight_into_memory_that_fits():
+    def work(processes):
+        start, stop = CUTS[2][processes.rank : processes.rank + 2]
+        own = {name: torch.zeros_like(tensor[start:stop]) for name, tensor in WHOLE.items()}
+        own |= {"order": torch.zeros(3), "bias": torch.zeros(stop - start, dtype=torch.int64)}  # the bias does not fit
+        everything = WHOLE | {"order": torch.tensor([3.0, 1.0, 2.0])}
+        found = handed_out(lambda: everything, dict.fromkeys(WHOLE, stop - start), processes, own)
+        for name, tensor in everything.items():
+            expected = tensor if name == "order" else tensor[start:stop]
+            assert same(found[name], expected), name
+            there = found[name].data_ptr() == own[name].data_ptr()
+            assert there == (not processes.first and name != "bias"), name
+
+    run_together(2, work)
+
+
+def test_blocks_of_others_are_received_in_one_place():
+    def work(processes):
+        part = slice(*CUTS[2][processes.rank : processes.rank + 2])
+        tensors = SpreadTensors({name: tensor[part] for name, tensor in WHOLE.items()}, processes)
+        if not processes.first:
+            return tensors.send()
+        places = set()
+        for name in tensors.whole:
+            own = WHOLE[name][part].data_ptr()
+            places |= {block.data_ptr() for block in tensors.blocks(name) if not own <= block.data_ptr() < own + 300}
+        return places
+
+    assert len(run_together(2, work)[0]) == 1
+
+
 def test_too_few_rows_are_refused_by_all():
     def work(processes):
         with pytest.raises(CheckpointError, match="tensor 'bias' has 11 rows; the processes hold 10 of it"):

@@ -216,6 +216,19 @@ def test_what_processes_cannot_share_is_refused(count, name, settings, told, tex
     assert not (tmp_path / "run").exists()
 
 
+def test_what_does_not_fit_is_refused_once_and_by_all(texts, processes, recipe_file, tmp_path):
+    recipe = recipe_file("plain", "encoder.embedding_dim=100000000")  # a table of hundreds of gigabytes
+    started = processes.start_together(2, "train", texts, "--out", tmp_path / "run", "--recipe", recipe)
+    assert [one.wait() for one in started] == [2, 2]
+    first, second = (one.output for one in started)
+    assert first.startswith("error: training needs about ")
+    assert "of memory for 2 of 2 processes on a machine; " in first
+    assert "  1. encoder.embedding_dim=" in first
+    assert "Traceback" not in first
+    assert second == ""
+    assert not (tmp_path / "run").exists()
+
+
 def test_torchrun_starts_it(texts, recipe_file, tmp_path):
     recipe, run = recipe_file("plain", "training.epochs=1"), tmp_path / "run"
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "fanin"]

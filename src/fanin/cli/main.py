@@ -30,8 +30,8 @@ from fanin.cli import (
     resume,
     train,
 )
-from fanin.cli.output import literal, note, write_line
-from fanin.errors import FaninError, MemoryPlanError
+from fanin.cli.output import literal, note, write_error, write_line
+from fanin.errors import FaninError
 from fanin.version import __version__
 
 if TYPE_CHECKING:
@@ -114,7 +114,8 @@ def run(arguments: Sequence[str]) -> int:
         note("interrupted")
         return 130
     except FaninError as error:
-        return _refuse(*(str(error).split("\n") if isinstance(error, MemoryPlanError) else [str(error)]))
+        write_error(error)
+        return 2
     except OSError as error:
         return _explain(error)
     except Exception:
@@ -136,10 +137,8 @@ def _run(arguments: list[str]) -> int:
     return 0
 
 
-def _refuse(message: str, *more: str) -> int:
+def _refuse(message: str) -> int:
     note(f"error: {message}")
-    for line in more:
-        note(line)
     return 2
 
 

@@ -7,6 +7,8 @@ import re
 import sys
 from typing import TYPE_CHECKING, Any
 
+from fanin.errors import FaninError, MemoryPlanError
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
@@ -32,6 +34,13 @@ def write_line(line: str) -> None:
 def note(line: str) -> None:
     """A line for the person at the terminal, on standard error."""
     sys.stderr.write(literal(line) + "\n")
+
+
+def write_error(error: FaninError) -> None:
+    """What was refused and why, on standard error; the ways out of a budget have a line each."""
+    text = f"error: {error}"
+    for line in text.split("\n") if isinstance(error, MemoryPlanError) else [text]:
+        note(line)
 
 
 def write_json(document: Any, *, indent: int | None = 2) -> None:

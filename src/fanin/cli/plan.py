@@ -39,14 +39,19 @@ def plan(
     ] = None,
     budget: Annotated[
         str | None,
-        typer.Option("--budget", metavar="SIZE", help="Refuse a plan above this, such as 4GiB, and say what helps."),
+        typer.Option(
+            "--budget", metavar="SIZE", help="Of a machine: refuse a plan above this, such as 4GiB, and say what helps."
+        ),
     ] = None,
     device: Annotated[
-        str, typer.Option("--device", metavar="NAME", help="Plan for cpu or cuda; a budget is the GPU's then.")
+        str, typer.Option("--device", metavar="NAME", help="Plan for cpu or cuda; a budget is that of a GPU then.")
     ] = "cpu",
     processes: Annotated[
         int,
-        typer.Option("--processes", min=1, metavar="N", help="Plan for one of N processes that train together."),
+        typer.Option("--processes", min=1, metavar="N", help="Plan for N processes that train together."),
+    ] = 1,
+    per_machine: Annotated[
+        int, typer.Option("--per-machine", min=1, metavar="M", help="With --processes: how many of them on a machine.")
     ] = 1,
     json: Json = False,
 ) -> None:
@@ -58,16 +63,17 @@ def plan(
     from fanin.memory.base import base_bytes
     from fanin.memory.check import over_budget
     from fanin.memory.plan import plan_memory
-    from fanin.memory.shares import plan_of_a_process
+    from fanin.memory.team import Team
     from fanin.recipes.recipe_files import load_recipe
     from fanin.training.device import named_device
 
-    limit = None if budget is None else _bytes(budget)
+    if per_machine > processes:
+        raise ConfigError(f"--per-machine {per_machine}: there are no more than {processes} processes; lower it")
+    limit, team = None if budget is None else _bytes(budget), Team(processes, per_machine)
     chosen = load_recipe(recipe, settings or [])
     gpu = named_device(device).type == "cuda"
     sizes, base = _sizes(data, labels, rows, chosen), base_bytes()
-    alone = plan_memory(chosen, sizes, base, gpu=gpu)
-    found = alone if processes == 1 else plan_of_a_process(alone, processes)
+    found = plan_memory(chosen, sizes, base, gpu=gpu, team=team)
     sent = _sent(chosen, sizes, processes)
     if json:
         described = {"recipe": recipe, "labels": sizes.labels, "rows": sizes.rows, **found.as_dict()}
@@ -79,7 +85,7 @@ def plan(
             rows_sent = [(part.name, mebibytes(part.bytes)) for part in sent]
             write_table([f"sent in a step, by one of {processes}", "bytes"], rows_sent, [("in all", mebibytes(total))])
     if limit is not None and found.limited > limit:
-        raise over_budget(chosen, sizes, base, found.limited, limit, "the budget", gpu=gpu)
+        raise over_budget(chosen, sizes, base, found.limited, limit, "the budget", gpu=gpu, team=team)
 
 
 def _sizes(data: Path | None, labels: int | None, rows: int | None, recipe: Recipe) -> DataSizes:
@@ -103,7 +109,7 @@ def _sent(recipe: Recipe, sizes: DataSizes, processes: int) -> list[Part]:
 
     if processes == 1:
         return []
-    encoder, tokens = lay_out_encoder(recipe, sizes), sizes.values_per_text or sizes.tokens_per_text
+    encoder, tokens = lay_out_encoder(recipe, sizes), sizes.read_per_text
     lexical = tokens if encoder.out_features > encoder.learned_features else 0.0
     return sent_in_a_step(encoder, recipe.training.batch_size, processes, tokens=tokens, lexical=lexical)
 
@@ -128,6 +134,16 @@ def _write_tables(found: MemoryPlan) -> None:
         on_gpu = [mebibytes(stage.gpu_bytes)] if found.gpu else []
         rows.append((stage.name, mebibytes(stage.bytes), *on_gpu))
     write_table(columns, rows)
+    if found.team.size > 1:
+        _write_machine(found)
+
+
+def _write_machine(found: MemoryPlan) -> None:
+    """What all processes of a machine need together."""
+    at = max(found.training, key=lambda stage: stage.needed_by(found.team.on_machine))
+    title = f"{found.team}: needed at most, while {at.name}; content of files not counted"
+    each, machine = at.needed, at.needed_by(found.team.on_machine)
+    write_table([title, "memory"], [("the first process", mebibytes(each)), ("a machine", mebibytes(machine))])
 
 
 def _write_stages(where: str, peak: Stage, prediction: Stage, *, gpu: bool) -> None:

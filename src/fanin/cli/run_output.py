@@ -5,11 +5,16 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING, Any
 
-from fanin.cli.output import mebibytes, stored_size, write_json, write_line, write_table
+import typer
+
+from fanin.cli.output import mebibytes, stored_size, write_error, write_json, write_line, write_table
 
 if TYPE_CHECKING:
     from pathlib import Path
+    from typing import NoReturn
 
+    from fanin.errors import FaninError
+    from fanin.processes.group import Processes
     from fanin.runs.run_folder import RunFolder
 
 
@@ -37,6 +42,18 @@ def _write_tables(metrics: dict[str, Any]) -> None:
     }
     write_table(score_header(scores), score_rows(scores), group_rows(scores))
     write_table(None, figures.items())
+
+
+def refuse_together(error: FaninError, processes: Processes) -> NoReturn:
+    """End all processes of a run by an error that each of them has, and that the first one tells.
+
+    Raises:
+        typer.Exit: with 2, the exit code of what was refused.
+    """
+    if processes.first:
+        write_error(error)
+    processes.wait()  # torchrun ends all of them as soon as one has ended
+    raise typer.Exit(2)
 
 
 def how_to_go_on(run: RunFolder) -> str:

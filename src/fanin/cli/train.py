@@ -9,7 +9,8 @@ import typer
 
 from fanin.cli.options import Data, Device, Json, Quiet
 from fanin.cli.output import note
-from fanin.cli.run_output import how_to_go_on, write_result
+from fanin.cli.run_output import how_to_go_on, refuse_together, write_result
+from fanin.errors import MemoryPlanError
 
 
 def train(
@@ -51,8 +52,10 @@ def train(
     chosen, place = load_recipe(recipe, settings or []), resolve_device(device, own_place())
     dataset = open_dataset(data)
     with joined_processes() as processes, StopSignals() as stop:
-        if processes.size == 1:
-            check_memory(chosen, dataset, place)
+        try:
+            check_memory(chosen, dataset, place, processes)
+        except MemoryPlanError as error:
+            refuse_together(error, processes)
         display = make_display(quiet=quiet, first=processes.first)
 
         def create() -> RunFolder:

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-_BLOCK_ROWS = 16_384
+BLOCK_ROWS = 16_384
+"""Texts whose vectors are added at a time."""
+
 SUMMED_VALUES = 1 << 24
 """Of the labels summed at a time: 64 MB of float32."""
 
@@ -68,8 +70,8 @@ def label_features(
     at_a_time = max(1, SUMMED_VALUES // dim)
     for first in range(0, n_labels, at_a_time):
         sums = np.zeros((min(at_a_time, n_labels - first), dim), np.float32)
-        for start in range(0, len(rows), _BLOCK_ROWS):
-            part = rows[start : start + _BLOCK_ROWS]
+        for start in range(0, len(rows), BLOCK_ROWS):
+            part = rows[start : start + BLOCK_ROWS]
             row, label = gather(labels, indptr, part)
             own = (label >= first) & (label < first + len(sums))
             relevant, row = np.unique(row[own], return_inverse=True)
@@ -100,8 +102,8 @@ def _checked(x: NDArray[np.float32], dim: int) -> NDArray[np.float32]:
 def _in_bytes(sums: NDArray[np.float32]) -> NDArray[np.int8]:
     """The rows scaled to a largest value of 127; changes them."""
     result = np.empty(sums.shape, np.int8)
-    for start in range(0, len(sums), _BLOCK_ROWS):
-        part = sums[start : start + _BLOCK_ROWS]
+    for start in range(0, len(sums), BLOCK_ROWS):
+        part = sums[start : start + BLOCK_ROWS]
         largest = np.abs(part).max(axis=1, keepdims=True)
         part *= _LARGEST / np.where(largest > 0, largest, 1)
         result[start : start + len(part)] = np.rint(part)

@@ -1,4 +1,4 @@
-"""How much memory this process may have: what is free on the machine, and limits set for a group of processes."""
+"""How much memory is left for this process: on the machine, by limits set for a group of processes, on a GPU."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 import torch
 
 from fanin.memory.gpu_parts import CONTEXT
-from fanin.training.process_memory import resident_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,8 +18,8 @@ _GROUPS = Path("/sys/fs/cgroup")
 _UNLIMITED = 1 << 60  # limits of the older kind are huge numbers where there is none
 
 
-def available_bytes(groups: Path = _GROUPS, process: Path = Path("/proc")) -> int | None:
-    """Bytes that this process can hold in all, what it holds already included; None where the system does not tell.
+def free_bytes(groups: Path = _GROUPS, process: Path = Path("/proc")) -> int | None:
+    """Bytes that this process can take besides what it holds; None where the system does not tell.
 
     The least of: memory that is free or can be freed on the machine, and what is left of the limits of the control
     groups (containers, batch systems) that the process is in. Content of files in memory counts as free.
@@ -29,8 +28,7 @@ def available_bytes(groups: Path = _GROUPS, process: Path = Path("/proc")) -> in
         groups: where control groups are mounted.
         process: where the system tells of itself and its processes.
     """
-    free = [*_free_on_the_machine(process), *_left_in_groups(groups, process)]
-    return min(free) + resident_bytes() if free else None
+    return min([*_free_on_the_machine(process), *_left_in_groups(groups, process)], default=None)
 
 
 def gpu_available_bytes(device: torch.device | None) -> int | None:

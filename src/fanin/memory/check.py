@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from fanin.errors import MemoryPlanError
-from fanin.memory.available import available_bytes, gpu_available_bytes
 from fanin.memory.base import base_bytes
 from fanin.memory.data_sizes import sampled_sizes
+from fanin.memory.other_teams import other_team
 from fanin.memory.plan import plan_memory
-from fanin.memory.ways_out import gibibytes, ways_out
+from fanin.memory.room import find_room
+from fanin.memory.team import SINGLE, Team
+from fanin.memory.units import gibibytes
+from fanin.memory.ways_out import ways_out
+from fanin.processes.group import ALONE
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import torch
 
     from fanin.data.dataset import Dataset
     from fanin.memory.data_sizes import DataSizes
+    from fanin.memory.other_teams import OtherTeam
+    from fanin.memory.plan import MemoryPlan
+    from fanin.memory.room import Room
+    from fanin.processes.group import Processes
     from fanin.recipes.recipe import Recipe
 
 UNCERTAIN = 0.15
@@ -24,30 +34,68 @@ UNCERTAIN = 0.15
 _SHOWN = 8
 
 
-def check_memory(recipe: Recipe, dataset: Dataset, device: torch.device | None = None) -> None:
-    """Refuse a run that would not fit into the memory that this process may have, or that is free on its GPU.
+class _Shortage(NamedTuple):
+    """What there is too little of.
+
+    Attributes:
+        needed: what the plan comes to.
+        there: what there is.
+        gpu: whether on a GPU, or else on the machine.
+    """
+
+    needed: int
+    there: int
+    gpu: bool
+
+
+def check_memory(
+    recipe: Recipe, dataset: Dataset, device: torch.device | None = None, processes: Processes = ALONE
+) -> None:
+    """Refuse a run that would not fit into the memory that its processes may have, or that is free on their GPUs.
 
     Args:
         recipe: the run's.
         dataset: what it trains on.
-        device: where, by default on the CPU.
+        device: where this process trains, by default on the CPU.
+        processes: that train together. All of them make the check, and where one of them is short, all refuse with its
+            message.
 
     Raises:
         MemoryPlanError: with ways out, as ``fanin plan`` tells them.
         DataError: a file is faulty.
-        ConfigError: a setting does not fit the data.
+        ConfigError: a setting does not fit the data, or the processes cannot share the classifier.
     """
-    available = available_bytes()
-    on_gpu = gpu_available_bytes(device)
-    if available is None and on_gpu is None:
+    base = base_bytes()
+    room = find_room(device, processes)
+    team, gpu = Team(processes.size, room.on_machine), room.gpu is not None
+    shortages: list[_Shortage] = []
+    if room.machine is not None or gpu:
+        sizes = sampled_sizes(dataset, recipe)
+        shortages = list(_shortages(plan_memory(recipe, sizes, base, gpu=gpu, team=team), room))
+    ratios = processes.told_by_all(max((short.needed / short.there for short in shortages), default=0.0))
+    if not any(ratios):
         return
-    sizes, base, gpu = sampled_sizes(dataset, recipe), base_bytes(), on_gpu is not None
-    plan = plan_memory(recipe, sizes, base, gpu=gpu)
-    if available is not None and plan.needed * (1 - UNCERTAIN) > available:
-        what = "free, counting limits of containers"
-        raise over_budget(recipe, sizes, base, plan.needed, available, what, gpu=gpu, beside=True)
-    if on_gpu is not None and plan.limited * (1 - UNCERTAIN) > on_gpu:
-        raise over_budget(recipe, sizes, base, plan.limited, on_gpu, "free there", gpu=True)
+    worst, message = ratios.index(max(ratios)), ""
+    if processes.rank == worst:
+        short = max(shortages, key=lambda short: short.needed / short.there)
+        where = "free there" if short.gpu else "free, counting limits of containers"
+        if processes.size > 1:
+            where = f"{where}, as process {worst} finds"
+        error = over_budget(
+            recipe, sizes, base, short.needed, short.there, where, gpu=gpu, beside=gpu and not short.gpu, team=team
+        )
+        message = str(error)
+    raise MemoryPlanError(processes.told_by_all(message)[worst])
+
+
+def _shortages(plan: MemoryPlan, room: Room) -> Iterator[_Shortage]:
+    """What a plan is over, by more than it may be off."""
+    found = [(plan.machine_needed, room.machine, False)]
+    if plan.gpu:
+        found.append((plan.limited, room.gpu, True))
+    for needed, there, gpu in found:
+        if there is not None and needed * (1 - UNCERTAIN) > there:
+            yield _Shortage(needed, max(there, 1), gpu)
 
 
 def over_budget(
@@ -60,6 +108,7 @@ def over_budget(
     *,
     gpu: bool = False,
     beside: bool = False,
+    team: Team = SINGLE,
 ) -> MemoryPlanError:
     """The error that says by how much a plan is over, and the ways out.
 
@@ -67,23 +116,50 @@ def over_budget(
         recipe: the recipe.
         sizes: of the data.
         base: as in :func:`fanin.memory.plan.plan_memory`.
-        needed: what the plan comes to.
+        needed: what the plan comes to, of one GPU or of all processes of a machine.
         budget: what there is.
         what: the budget in words.
         gpu: whether the run computes on a GPU, whose memory it is about.
         beside: whether it is about the machine's all the same.
+        team: the processes that train together.
     """
-    place = "memory on the GPU" if gpu and not beside else "memory"
-    head = f"training needs about {gibibytes(needed)} of {place}; {gibibytes(budget)} are {what}"
-    ways = ways_out(recipe, sizes, base, budget, gpu=gpu, beside=beside)
+    about_gpu = gpu and not beside
+    head = f"training needs about {gibibytes(needed)} of {_place(team, gpu=about_gpu)}; {gibibytes(budget)} are {what}"
+    ways = ways_out(recipe, sizes, base, budget, gpu=gpu, beside=beside, team=team)
     ways = [*ways[: _SHOWN - 1], *ways[_SHOWN - 1 :][-1:]]  # the last may be the only one that is enough
-    if not ways:
+    other = other_team(recipe, sizes, base, budget, gpu=gpu, beside=beside, team=team)
+    shown = [*map(str, ways), *([] if other is None else [str(other)])]
+    if not shown:
         return MemoryPlanError(f"{head}; no single setting saves much: take a smaller data set or a larger machine")
-    lines = [f"  {number}. {way}" for number, way in enumerate(ways, 1)]
-    if ways[0].needed <= budget:
-        advice = "Any of these brings it under that:"
-    elif ways[-1].needed <= budget:
-        advice = "None of these is enough alone; the last, several together, is:"
-    else:
-        advice = "These save most, none enough:"
-    return MemoryPlanError("\n".join([f"{head}. {advice}", *lines]))
+    lines = [f"  {number}. {way}" for number, way in enumerate(shown, 1)]
+    settings = [way.needed <= budget for way in ways]
+    return MemoryPlanError("\n".join([f"{head}. {_advice(settings, other)}", *lines]))
+
+
+def _place(team: Team, *, gpu: bool) -> str:
+    """Whose memory it is."""
+    if team.size == 1:
+        return "memory on the GPU" if gpu else "memory"
+    if gpu:
+        return f"memory on the GPU of each of {team.size} processes"
+    if team.on_machine == 1:
+        return f"memory on the machine of each of {team.size} processes"
+    return f"memory for {team.on_machine} of {team.size} processes on a machine"
+
+
+def _advice(settings: list[bool], other: OtherTeam | None) -> str:
+    """What the ways out are good for: whether each change of settings is enough, and other numbers of processes, last.
+
+    >>> _advice([True, True], None), _advice([False, True], None)
+    ('Any of these brings it under that:', 'None of these is enough alone; the last, several together, is:')
+    """
+    if all(settings):
+        return "Any of these brings it under that:"
+    if settings[-1]:
+        alone = "None of these is enough alone; "
+        if other is None:
+            return f"{alone}the last, several together, is:"
+        return f"{alone}the last but one, several together, is, and so is the last, other numbers of processes:"
+    if other is not None:
+        return "No change of settings is enough; the last, other numbers of processes, is:"
+    return "These save most, none enough:"

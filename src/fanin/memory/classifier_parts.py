@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 
@@ -16,6 +16,7 @@ from fanin.classifier.sparse import SparseLinear
 from fanin.kernels.spec import compute_dtype, index_dtype, moment_count
 from fanin.memory import gpu_parts
 from fanin.memory.parts import Part, part
+from fanin.processes.group import ALONE, Processes
 from fanin.training.assemble_classifier import finds_related_labels, lay_out_classifier
 
 if TYPE_CHECKING:
@@ -23,8 +24,12 @@ if TYPE_CHECKING:
 
     from fanin.classifier.interface import Classifier
     from fanin.encoders.interface import Encoder
+    from fanin.processes.group import Transport
     from fanin.recipes.classifier_recipe import AnyClassifierSection
     from fanin.recipes.optimizer_recipe import UpdateSection
+
+PLACES = "places of the labels"
+"""Name of what a classifier makes of the order of its labels; it is in no file."""
 
 _FLOAT, _LONG = 4, 8
 _NAMES = {
@@ -36,13 +41,21 @@ _NAMES = {
     "clusters.weight": "cluster vectors",
     "order.outer": "label order",
 }
+_NOBODY = object()  # in the place of what connects processes
+_GIVEN_BACK = 32 << 20  # of glibc, the largest M_MMAP_THRESHOLD
 _SCRATCH = 8 << 20  # of the kernels' blocks and of the update of cluster vectors, a piece at a time
 
 
-def lay_out(section: AnyClassifierSection, encoder: Encoder, labels: int) -> Classifier:
-    """The recipe's classifier without memory for its weights."""
+def lay_out(section: AnyClassifierSection, encoder: Encoder, labels: int, processes: int = 1) -> Classifier:
+    """The recipe's classifier without memory for its weights, or the first process's part of it, which is the largest.
+
+    Raises:
+        ConfigError: the kind cannot serve so many labels, or so many processes.
+    """
+    # Which part it is decides what is made; nothing is exchanged for that.
+    team = Processes(0, processes, cast("Transport", _NOBODY)) if processes > 1 else ALONE
     with torch.device("meta"):
-        return lay_out_classifier(section, encoder, labels, 0, ordered=finds_related_labels(section))
+        return lay_out_classifier(section, encoder, labels, 0, ordered=finds_related_labels(section), processes=team)
 
 
 def weight_parts(classifier: Classifier) -> list[Part]:
@@ -52,13 +65,22 @@ def weight_parts(classifier: Classifier) -> list[Part]:
         known = next((known for known in sorted(_NAMES, key=len, reverse=True) if name.endswith(known)), "weight")
         found[_NAMES[known]] = found.get(_NAMES[known], 0) + tensor.nbytes
     places = sum(_LONG * len(module.outer) for module in classifier.modules() if isinstance(module, InternalOrder))
-    return [Part(name, size) for name, size in found.items()] + part("places of the labels", places)
+    return [Part(name, size) for name, size in found.items()] + part(PLACES, places)
 
 
 def moment_bytes(classifier: Classifier, update: UpdateSection) -> int:
     """The state of the update."""
     numbers = sum(parameter.numel() * compute_dtype(parameter.dtype).itemsize for parameter in classifier.parameters())
     return moment_count(update.at(1.0)) * numbers
+
+
+def dropped_bytes(classifier: Classifier, update: UpdateSection) -> int:
+    """Of the state of the update, what may still be the process's when it is dropped.
+
+    The C library gives large blocks back at once, and may keep smaller ones for itself.
+    """
+    sizes = [own.numel() * compute_dtype(own.dtype).itemsize for own in classifier.parameters()]
+    return moment_count(update.at(1.0)) * sum(size for size in sizes if size < _GIVEN_BACK)
 
 
 def step_bytes(classifier: Classifier, rows: int, active: float, update: UpdateSection, *, gpu: bool = False) -> int:

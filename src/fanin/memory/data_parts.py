@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 from fanin.data.batches import ROWS_KEPT
 from fanin.data.building import BLOCK_TEXTS
 from fanin.encoders.frequent import MOST_CODES, MOST_WORDS
-from fanin.labels.features import SUMMED_VALUES
+from fanin.labels.features import BLOCK_ROWS, SUMMED_VALUES
 from fanin.labels.relevant_texts import MOST_PAIRS, MOST_WORK
 from fanin.labels.text_vectors import BLOCK_TOKENS, DEFAULT_DIM
 from fanin.labels.two_means import NODE_ROWS
+from fanin.memory.data_sizes import occupied
 from fanin.memory.parts import Part, part
 from fanin.recipes.recipe import BagSection, FeaturesSection, TransformerSection
 
@@ -107,7 +108,11 @@ def label_order_bytes(recipe: Recipe, sizes: DataSizes, features: int) -> int:
     table = _FLOAT * sizes.vocabulary(recipe.tokenizer) * dim if tokens else 0
     projecting = 2 * table + projected * 9 * _LONG + texts * dim * _FLOAT if tokens else 0
     vectors = sizes.labels * dim
-    summing = table + vectors + _FLOAT * min(sizes.labels * dim, SUMMED_VALUES) + projected * 4 * _LONG
+    # Some labels at a time: vectors of the texts of a block that have any, their sums by label, the labels' before.
+    summed = min(sizes.labels, SUMMED_VALUES // dim)
+    pairs = min(BLOCK_ROWS, sizes.rows) * sizes.labels_per_text * summed / sizes.labels
+    adding = _FLOAT * dim * (min(pairs, BLOCK_ROWS) + 2 * occupied(pairs, summed))
+    summing = table + vectors + _FLOAT * summed * dim + max(projected * 4 * _LONG, adding)
     clustering = vectors + 4 * _LONG * sizes.labels + 2 * _FLOAT * min(sizes.labels, NODE_ROWS) * dim
     return int(max(projecting, summing, clustering))
 

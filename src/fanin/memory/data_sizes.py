@@ -68,6 +68,11 @@ class DataSizes:
     feature_bytes: int = 0
     values_per_text: float = 0.0
 
+    @property
+    def read_per_text(self) -> float:
+        """What an embedding table reads of a text: sparse features, or tokens."""
+        return self.values_per_text or self.tokens_per_text
+
     def vocabulary(self, section: TokenizerSection) -> int:
         """How many tokens a tokenizer of these settings knows."""
         own_words = min(section.vocabulary_size, self.frequent_words)
@@ -197,14 +202,14 @@ class _Sampled:
         self.batch_tokens = (
             len(np.unique(units[: int(lengths[:_BATCH].sum())]))
             + len(np.unique(pair[first & own_pair]))
-            + _occupied(others, section.pair_buckets)
+            + occupied(others, section.pair_buckets)
         )
 
 
-def _occupied(things: int, buckets: int) -> int:
+def occupied(things: float, buckets: float) -> int:
     """How many buckets are not empty when things are thrown into them.
 
-    >>> _occupied(1000, 1000), _occupied(5, 0)
+    >>> occupied(1000, 1000), occupied(5, 0)
     (632, 0)
     """
     return round(buckets * (1 - (1 - 1 / buckets) ** things)) if buckets else 0

@@ -104,7 +104,7 @@ def activation_bytes(
             kept += section.blocks * (8 * D + 4 * section.block_width)
             if not training:
                 kept = 2 * E + 4 * D + 2 * section.block_width
-        found = rows * (kept * _FLOAT + _read_values(sizes) * _OF_A_TOKEN)
+        found = rows * (kept * _FLOAT + sizes.read_per_text * _OF_A_TOKEN)
         found += 3 * rows * active_lexical(base, sizes, rows) * _FLOAT
     else:
         found = rows * (sizes.columns + 3 * base.out_features) * _FLOAT
@@ -129,11 +129,6 @@ def active_lexical(encoder: Encoder, sizes: DataSizes, rows: int) -> float:
 def _table(encoder: Encoder) -> int:
     base = base_encoder(encoder)
     return base.table.nbytes if isinstance(base, BagEncoder) else 0
-
-
-def _read_values(sizes: DataSizes) -> float:
-    """What is read of a text: tokens or sparse features."""
-    return sizes.values_per_text or sizes.tokens_per_text
 
 
 def _read_rows(sizes: DataSizes, rows: int) -> float:

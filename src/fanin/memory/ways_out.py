@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from fanin.errors import ConfigError
 from fanin.memory.plan import plan_memory
+from fanin.memory.team import SINGLE
+from fanin.memory.units import gibibytes
 from fanin.recipes.classifier_recipe import (
     BottleneckSection,
     FixedFanInSection,
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
     from fanin.memory.data_sizes import DataSizes
     from fanin.memory.plan import MemoryPlan
+    from fanin.memory.team import Team
     from fanin.recipes.classifier_recipe import AnyClassifierSection
     from fanin.recipes.recipe import Recipe
 
@@ -36,7 +39,8 @@ class WayOut:
     Attributes:
         settings: for ``--set``, each "section.key=value".
         instead: what they are now, in the same order.
-        needed: bytes that must be there in training with them, on the GPU if the run computes there.
+        needed: bytes that must be there in training with them, on the GPU if the run computes there, else for all
+            processes of a machine.
     """
 
     settings: tuple[str, ...]
@@ -53,17 +57,15 @@ class WayOut:
         return f"{', '.join(changes)}: {gibibytes(self.needed)}"
 
 
-def gibibytes(count: float) -> str:
-    """An amount of memory in words.
-
-    >>> gibibytes(3.25 * 2**30), gibibytes(80 * 2**20)
-    ('3.2 GiB', '80 MiB')
-    """
-    return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.0f} MiB"
-
-
 def ways_out(
-    recipe: Recipe, sizes: DataSizes, base: int, budget: int, *, gpu: bool = False, beside: bool = False
+    recipe: Recipe,
+    sizes: DataSizes,
+    base: int,
+    budget: int,
+    *,
+    gpu: bool = False,
+    beside: bool = False,
+    team: Team = SINGLE,
 ) -> list[WayOut]:
     """Changes that make a plan smaller: first those that bring it under the budget, the least of each setting.
 
@@ -73,11 +75,12 @@ def ways_out(
         recipe: whose plan is over the budget.
         sizes: of the data.
         base: as in :func:`fanin.memory.plan.plan_memory`.
-        budget: bytes.
+        budget: bytes, for all processes of a machine.
         gpu: whether the run computes on a GPU, whose memory the budget is then.
         beside: whether the budget is that of the machine beside its GPU all the same.
+        team: the processes that train together.
     """
-    plans = _Plans(recipe, sizes, base, budget, gpu=gpu, beside=beside)
+    plans = _Plans(recipe, sizes, base, budget, gpu=gpu, beside=beside, team=team)
     now = plans.with_settings([])
     assert now is not None, "the recipe has a plan"
     ways = [way for options in _changes(recipe) if (way := plans.least(options)) is not None]
@@ -92,14 +95,17 @@ def ways_out(
 class _Plans:
     """Plans of a recipe with changes; arguments as of :func:`ways_out`."""
 
-    def __init__(self, recipe: Recipe, sizes: DataSizes, base: int, budget: int, *, gpu: bool, beside: bool) -> None:
+    def __init__(
+        self, recipe: Recipe, sizes: DataSizes, base: int, budget: int, *, gpu: bool, beside: bool, team: Team
+    ) -> None:
         self._recipe, self._sizes, self._base, self._budget = recipe, sizes, base, budget
-        self._gpu, self._beside = gpu, beside
+        self._gpu, self._beside, self._team = gpu, beside, team
 
     def with_settings(self, settings: Sequence[str]) -> MemoryPlan | None:
         """The plan with some settings, None where they do not fit the others or the data."""
         try:
-            plan = plan_memory(changed_recipe(self._recipe, settings), self._sizes, self._base, gpu=self._gpu)
+            recipe = changed_recipe(self._recipe, settings)
+            plan = plan_memory(recipe, self._sizes, self._base, gpu=self._gpu, team=self._team)
         except ConfigError:
             return None
         return replace(plan, gpu=self._gpu and not self._beside)
@@ -140,7 +146,8 @@ class _Plans:
 
     def _over(self, plan: MemoryPlan) -> int:
         """By how much all stages are over the budget: to bring one of two down is progress."""
-        return sum(max(stage.limited(gpu=plan.gpu) - self._budget, 0) for stage in plan.training)
+        each = (stage.limited(gpu=plan.gpu, processes=plan.team.on_machine) for stage in plan.training)
+        return sum(max(limited - self._budget, 0) for limited in each)
 
     def _way(self, settings: Sequence[str], plan: MemoryPlan) -> WayOut:
         instead = tuple(_shown(self._recipe, _name(setting)) for setting in settings)

@@ -161,11 +161,20 @@ class Processes:
         """Go on when all processes have come here."""
         self.largest(0)
 
-    def of_first(self, make: Callable[[], Tensor], shape: Sequence[int], dtype: torch.dtype) -> Tensor:
-        """A tensor that the first process makes while the others wait."""
+    def of_first(
+        self, make: Callable[[], Tensor], shape: Sequence[int], dtype: torch.dtype, into: Tensor | None = None
+    ) -> Tensor:
+        """A tensor that the first process makes while the others wait.
+
+        Args:
+            make: makes it.
+            shape: of it.
+            dtype: of it.
+            into: memory for it in the other processes, where it can be used; see :func:`room_for`.
+        """
         if self._transport is None:
             return make()
-        values = make().contiguous() if self.first else torch.empty(tuple(shape), dtype=dtype)
+        values = make().contiguous() if self.first else room_for(into, shape, dtype)
         self.sent += values.nbytes if self.first else 0  # what the others pass on is as much
         self._transport.broadcast(values)
         return values
@@ -213,6 +222,18 @@ class Processes:
         assert self._transport is not None, "there is nobody to receive from"
         self._transport.receive(values, sender)
         return values
+
+
+def room_for(into: Tensor | None, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+    """Memory for values that are sent: a tensor's own where it is on the CPU, of this shape and dtype and in one piece.
+
+    >>> own = torch.zeros(3)
+    >>> room_for(own, [3], torch.float32) is own, room_for(own, [2], torch.float32) is own
+    (True, False)
+    """
+    if into is not None and (into.device.type, into.dtype, tuple(into.shape)) == ("cpu", dtype, tuple(shape)):
+        return into.contiguous()
+    return torch.empty(tuple(shape), dtype=dtype)
 
 
 ALONE = Processes(0, 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
 from datetime import timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -78,6 +79,11 @@ def own_place() -> OwnPlace | None:
             f"the environment should number this process among those of its machine, and {error}; start fanin by "
             "torchrun, which sets LOCAL_RANK and LOCAL_WORLD_SIZE"
         ) from error
+
+
+def machine_name() -> str:
+    """What the processes on one machine have in common: torchrun's number of it, without that its name."""
+    return os.environ.get("GROUP_RANK") or socket.gethostname()
 
 
 def first_on_machine() -> bool:

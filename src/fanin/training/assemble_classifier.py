@@ -149,10 +149,7 @@ def build_classifier(
         ConfigError: the kind cannot serve so many labels, or so many processes.
     """
     L = len(train_counts)
-    if processes.size == 1:
-        classifier = lay_out_classifier(section, encoder, L, seed, ordered=order is not None)
-    else:
-        classifier = _lay_out_shard(section, encoder, L, seed, processes, ordered=order is not None)
+    classifier = lay_out_classifier(section, encoder, L, seed, ordered=order is not None, processes=processes)
     if order is not None:
         assert isinstance(classifier, SparseLinear | BandedLinear | HeadTailLinear | ShardedClassifier)
         assert classifier.order is not None
@@ -169,7 +166,7 @@ def lay_out_classifier(
     seed: int,
     *,
     ordered: bool,
-    device: str | None = None,
+    processes: Processes = ALONE,
 ) -> Classifier:
     """The recipe's output layer as it is before it is told the order and the frequencies of its labels.
 
@@ -179,14 +176,16 @@ def lay_out_classifier(
         L: number of labels.
         seed: of weights and index sets.
         ordered: whether it keeps an order of its labels.
-        device: "meta" for one that takes no memory; baselines have no such.
+        processes: that share it; what is made is this one's part.
 
     Raises:
         MemoryPlanError: there is too little memory for it.
-        ConfigError: the kind cannot serve so many labels.
+        ConfigError: the kind cannot serve so many labels, or so many processes.
     """
+    if processes.size > 1:
+        return _lay_out_shard(section, encoder, L, seed, processes, ordered=ordered)
     with enough_memory(f"a classifier of {L:,} labels", _smaller(section)):
-        return _lay_out(section, encoder, L, seed, ordered=ordered, device=device)
+        return _lay_out(section, encoder, L, seed, ordered=ordered, device=None)
 
 
 def _lay_out_shard(
@@ -198,7 +197,7 @@ def _lay_out_shard(
             f"classifier.kind {section.kind} is a baseline for one process; several can share the kinds "
             "sparse, head_tail and dense"
         )
-    whole = lay_out_classifier(section, encoder, L, seed, ordered=ordered, device="meta")
+    whole = _lay_out(section, encoder, L, seed, ordered=ordered, device="meta")
     with enough_memory(f"the labels of one of {processes.size} processes, of {L:,}", _smaller(section)):
         return ShardedClassifier(whole, processes, f", or change {_smaller(section)}, group_size or cluster_size")
 

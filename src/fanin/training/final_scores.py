@@ -52,7 +52,8 @@ def final_scores(
 
     def score(name: str, batches: Batches, excluded: LabelRows | None) -> dict[str, Any]:
         display.start(f"scoring {name}", batches.n_rows)
-        return score_split(model, batches, recipe.evaluation, display, excluded, ranking=ranking).as_dict()
+        scores = score_split(model, batches, recipe.evaluation, display, excluded, ranking=ranking, processes=processes)
+        return scores.as_dict()
 
     metrics: dict[str, Any] = {
         "validation": score("validation", data.validation_batches(own_rows), data.store.excluded(data.validation)),

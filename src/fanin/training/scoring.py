@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import torch
 
 from fanin.data.batches import gather_rows
-from fanin.evaluation.metrics import MetricAccumulator
+from fanin.evaluation.metrics import MetricAccumulator, Metrics
 from fanin.kernels.spec import Positives
 from fanin.labels.propensity import inverse_propensities
+from fanin.processes.group import ALONE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
 
     from fanin.data.batches import Batch, Batches
     from fanin.data.label_rows import LabelRows
-    from fanin.evaluation.metrics import Metrics
     from fanin.model import TextModel
+    from fanin.processes.group import Processes
     from fanin.recipes.recipe import EvaluationSection
     from fanin.training.progress import ProgressDisplay
 
@@ -62,6 +63,7 @@ def score_split(
     excluded: LabelRows | None = None,
     label_count: int | None = None,
     ranking: Ranking | None = None,
+    processes: Processes = ALONE,
 ) -> Scores:
     """Rank every text of a split and score the rankings, batch by batch.
 
@@ -73,27 +75,41 @@ def score_split(
         excluded: pairs of row and label that must not be predicted.
         label_count: number of labels, those included that the model does not know; by default its own L.
         ranking: how a batch is ranked, where the model alone cannot.
+        processes: that rank together. The first one alone keeps what metrics need of every label, and tells the others.
     """
     started = time.monotonic()
-    unknown = 0 if label_count is None else label_count - len(model.labels)
-    train_counts = np.pad(model.train_counts, (0, unknown))  # (label_count,)
-    accumulator = MetricAccumulator(
-        ks=section.ks,
-        train_counts=train_counts,
-        inverse_propensities=inverse_propensities(
-            train_counts, model.train_points, section.propensity_a, section.propensity_b
-        ),
-    )
+    accumulator = _accumulator(model, section, label_count) if processes.first else None
     for batch in batches.epoch():
         barred = None if excluded is None else _positives(excluded, batch.rows)
         if ranking is None:
             _, labels = model.rank(batch.inputs, max(section.ks), barred)
         else:
             labels = ranking(batch, max(section.ks), barred)
-        accumulator.update(labels.numpy(), batch.indptr, batch.indices)
+        if accumulator is not None:
+            accumulator.update(labels.numpy(), batch.indptr, batch.indices)
         display.advance(len(batch))
+    metrics = _metrics_of_first(accumulator, processes)
     seconds = time.monotonic() - started
-    return Scores(accumulator.result(), seconds, batches.n_rows / seconds)
+    return Scores(metrics, seconds, batches.n_rows / seconds)
+
+
+def _accumulator(model: TextModel, section: EvaluationSection, label_count: int | None) -> MetricAccumulator:
+    unknown = 0 if label_count is None else label_count - len(model.labels)
+    train_counts = np.pad(model.train_counts, (0, unknown))  # (label_count,)
+    return MetricAccumulator(
+        ks=section.ks,
+        train_counts=train_counts,
+        inverse_propensities=inverse_propensities(
+            train_counts, model.train_points, section.propensity_a, section.propensity_b
+        ),
+    )
+
+
+def _metrics_of_first(accumulator: MetricAccumulator | None, processes: Processes) -> Metrics:
+    """What the first process has gathered, the same in all to the last digit."""
+    own = None if accumulator is None else accumulator.result()
+    told = processes.told_by_first(lambda: asdict(own))  # type: ignore[arg-type] # the first one has it
+    return Metrics(**told) if own is None else own
 
 
 def _positives(pairs: LabelRows, rows: NDArray[np.int64]) -> Positives:

@@ -10,7 +10,7 @@ import torch
 from fanin.classifier.sharded import ShardedClassifier
 from fanin.kernels.positives import on_device
 from fanin.model import encode
-from fanin.model_files import load_model, save_model
+from fanin.model_files import load_networks, save_model
 from fanin.processes.spread import SpreadTensors, handed_out
 from fanin.tensor_files import copy_into, distinct_tensors
 from fanin.training.batch_exchange import brought_together
@@ -47,6 +47,8 @@ def keep_model(model: TextModel, folder: Path, processes: Processes) -> None:
 def take_kept_model(model: TextModel, folder: Path, processes: Processes) -> None:
     """Give a model that is shared the weights of the kept one, in the memory that it has, an encoder's in float32.
 
+    Its training is over: what the classifier's update has kept is dropped.
+
     Args:
         model: changed in place.
         folder: of the kept one; the first process reads it.
@@ -55,10 +57,12 @@ def take_kept_model(model: TextModel, folder: Path, processes: Processes) -> Non
     Raises:
         CheckpointError: it is missing or damaged.
     """
-    kept = load_model(folder) if processes.first else None
     classifier = model.classifier
     assert isinstance(classifier, ShardedClassifier)
+    classifier.load_optimizer_state({}, 0)
+    kept = load_networks(folder) if processes.first else None
     assert isinstance(model.encoder, torch.nn.Module)
+    encoder = model.encoder.float()
 
     def encoder_tensors() -> dict[str, Tensor]:
         assert kept is not None
@@ -69,8 +73,9 @@ def take_kept_model(model: TextModel, folder: Path, processes: Processes) -> Non
         assert kept is not None
         return distinct_tensors(kept.classifier)
 
-    copy_into(model.encoder.float(), handed_out(encoder_tensors, {}, processes))
-    classifier.take_tensors(handed_out(classifier_tensors, classifier.own_rows(), processes))
+    copy_into(encoder, handed_out(encoder_tensors, {}, processes, distinct_tensors(encoder)))
+    own_rows, own = classifier.own_rows(), classifier.own_tensors()
+    classifier.take_tensors(handed_out(classifier_tensors, own_rows, processes, own))
 
 
 def shared_ranking(model: TextModel, processes: Processes, stop: StopSignals) -> Ranking:

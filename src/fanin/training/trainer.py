@@ -17,6 +17,7 @@ from fanin.runs.checkpoint_series import CheckpointSeries, newest_step
 from fanin.runs.position import Position
 from fanin.runs.run_log import LogMark
 from fanin.training.classifier_start import start_classifier
+from fanin.training.device import require_one_kind
 from fanin.training.final_scores import final_scores
 from fanin.training.gpu_memory import forget_gpu_peaks, gpu_peaks
 from fanin.training.non_finite import NonFiniteError, advice_on_rates
@@ -88,6 +89,7 @@ class Trainer:
         self._recipe, self._data, self._run, self._display = recipe, data, run, display
         self._stop, self._processes = stop or StopSignals(), processes
         self._device = device or torch.device("cpu")
+        require_one_kind(self._device, processes)
         processes.compute_on(self._device)
         forget_gpu_peaks(self._device)
         self._batches = data.train_batches(training.batch_size, training.seed, processes.own_rows)
@@ -211,7 +213,8 @@ class Trainer:
         self._display.start("validation", len(data.validation_rows))
         batches, barred = data.validation_batches(self._processes.own_rows), data.store.excluded(data.validation)
         model, section = self._parts.model, self._recipe.evaluation
-        return score_split(model, batches, section, self._display, barred, ranking=self._ranking(model))
+        ranking, processes = self._ranking(model), self._processes
+        return score_split(model, batches, section, self._display, barred, ranking=ranking, processes=processes)
 
     def _ranking(self, model: TextModel) -> Ranking | None:
         return None if self._processes.size == 1 else shared_ranking(model, self._processes, self._stop)
@@ -221,8 +224,7 @@ class Trainer:
         value, metrics = scores.metrics[chosen], scores.metrics.as_dict()
         self._run.log.write("validation", epoch=position.epoch, texts_per_second=scores.texts_per_second, **metrics)
         # Without a single validation row that has labels there is nothing to choose by: the newest is kept.
-        better = position.best is None or value > position.best or not scores.metrics.points
-        kept = self._processes.told_by_first(lambda: better)  # the others' last digits may differ
+        kept = position.best is None or value > position.best or not scores.metrics.points
         self._display.say(f"  validation {chosen} {value:.2%}" + (" (best, kept)" if kept else ""))
         if kept:
             keep_model(self._parts.model, self._run.model, self._processes)
