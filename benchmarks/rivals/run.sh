@@ -31,7 +31,7 @@ for kind in ${RIVALS:-parabel bonsai xr-linear plt}; do
     rm -rf "${out:?}/$kind"
     mkdir -p "$out"
     echo "$kind: training; what it says goes to $out/$kind.log" >&2
-    if ! "$venv/bin/python" "$here/linear_trees.py" "$data" "$kind" "$out/$kind" 2> "$out/$kind.log"; then
+    if ! "$venv/bin/python" "$here/linear_trees.py" "$data" "$kind" "$out/$kind" > "$out/$kind.log" 2>&1; then
       tail -n 3 "$out/$kind.log" | tail -c 2000 >&2  # its progress bar writes megabytes
       exit 1
     fi
