@@ -10,6 +10,7 @@ import signal
 import sys
 import tempfile
 import time
+import traceback
 
 import torch
 from torch import distributed
@@ -40,6 +41,21 @@ def work(what, ready):
     return 0
 
 
+def become(rank, size, what, ready, store):
+    """Do this and end, without what the parent cleans up: the others still need the folder."""
+    code = 1
+    try:
+        torch.set_num_threads(1)
+        # A file, as a port of its own could be somebody else's by then.
+        distributed.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=size)
+        code = work(what, ready)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stderr.flush()
+        os._exit(code)
+
+
 def run(works):
     wait_for, tell = os.pipe()
     with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile() as output:
@@ -48,10 +64,7 @@ def run(works):
             pid = os.fork()
             if not pid:
                 os.dup2(output.fileno(), 2)
-                torch.set_num_threads(1)
-                store = f"file://{folder}/store"  # a port of its own could be somebody else's by then
-                distributed.init_process_group("gloo", init_method=store, rank=rank, world_size=len(works))
-                sys.exit(work(what, wait_for))
+                become(rank, len(works), what, wait_for, f"{folder}/store")
             children.append(pid)
         codes = {}
         for pid in [pid for pid, what in zip(children, works, strict=True) if what != "finish-later"]:
