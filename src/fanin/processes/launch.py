@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import socket
 from datetime import timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -83,7 +82,7 @@ def own_place() -> OwnPlace | None:
 
 def machine_name() -> str:
     """What the processes on one machine have in common: torchrun's number of it, without that its name."""
-    return os.environ.get("GROUP_RANK") or socket.gethostname()
+    return os.environ.get("GROUP_RANK") or os.uname().nodename
 
 
 def first_on_machine() -> bool:
