@@ -82,8 +82,10 @@ def train(data: str, out: Path, settings: Sequence[str]) -> None:
         return
     fixed = ["training.validation_share=0.1", "training.steps=390"]
     changes = [part for setting in [*fixed, *settings] for part in ("--set", setting)]
-    if run(["train", data, "--recipe", "plain", "--no-test", "--quiet", "--out", str(out), *changes]):
-        raise SystemExit(2)
+    begin = ["train", data, "--recipe", "plain", "--no-test", "--quiet", "--out", str(out), *changes]
+    code = run(["resume", str(out), "--quiet"] if (out / "run.json").exists() else begin)
+    if code:
+        raise SystemExit(code)
 
 
 def learned(data: str, out: Path, settings: Sequence[str]) -> None:
