@@ -19,7 +19,9 @@ from process_threads import run_together
 D, L = 20, 47
 KINDS = {
     "sparse": lambda device=None: SparseLinear(D, L, 5, seed=1, device=device),
-    "ordered": lambda device=None: SparseLinear(D, L, 5, 2, cluster_size=3, ordered=True, seed=1, device=device),
+    "ordered": lambda device=None: SparseLinear(
+        D, L, 5, 2, cluster_size=3, cluster_rate=0.5, ordered=True, seed=1, device=device
+    ),
     "dense": lambda device=None: DenseLinear(D, L, seed=1, device=device),
     "bands": lambda device=None: BandedLinear(D, L, [(11, 9), (36, 4)], 2, cluster_size=4, seed=1, device=device),
     "head and tail": lambda device=None: HeadTailLinear(D, L, 4, head_labels=5, head_inputs=12, seed=1, device=device),

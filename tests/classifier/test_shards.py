@@ -22,7 +22,9 @@ LAYERS = {
     "sparse": lambda **more: SparseLinear(D, L, 6, seed=3, **more),
     "groups": lambda **more: SparseLinear(D, L, 6, 4, seed=3, **more),
     "clusters": lambda **more: SparseLinear(D, L, 6, cluster_size=6, cluster_inputs=20, seed=3, **more),
-    "groups and clusters": lambda **more: SparseLinear(D, L, 6, 4, cluster_size=6, reference_fan_in=3, seed=3, **more),
+    "groups and clusters": lambda **more: SparseLinear(
+        D, L, 6, 4, cluster_size=6, cluster_rate=0.3, reference_fan_in=3, seed=3, **more
+    ),
     "no bias": lambda **more: SparseLinear(D, L, 6, bias=False, initial_scale=2.0, seed=3, **more),
     "one group": lambda **more: SparseLinear(D, L, 6, 100, seed=3, **more),
     "dense": lambda **more: DenseLinear(D, L, seed=3, **more),

@@ -118,13 +118,14 @@ def test_the_head_holds_the_most_frequent_labels(planted, tiny_recipe, tmp_path)
 
 
 def test_bands_hold_labels_by_frequency_and_related_ones_together(planted, tiny_recipe, tmp_path):
-    recipe = tiny_recipe("plain", BANDS, "classifier.cluster_size=6")
+    recipe = tiny_recipe("plain", BANDS, "classifier.cluster_size=6", "classifier.cluster_rate=0.25")
     data = prepare(open_dataset(planted), recipe, tmp_path)
     encoder, counts = build_encoder(recipe.encoder, data, 0), data.train_counts()
     order = build_label_order(recipe.classifier, data, encoder, 0, Silent())
     classifier = build_classifier(recipe.classifier, encoder, counts, len(data.train_rows), 0, order)
     assert isinstance(classifier, BandedLinear)
     assert classifier.settings()["bands"] == [[2, 32], [8, 20], [30, 16]]
+    assert {part.layer.clusters.rate for part in classifier.sparse_parts()} == {0.25}
     parts = [part.labels.numpy() for part in classifier.sparse_parts()]
     assert sorted(np.concatenate(parts).tolist()) == list(range(40))
     for part, behind in pairwise(parts):

@@ -32,6 +32,7 @@ class BandedLinear(LabelBands):
         group_size: G of all bands, as in :class:`fanin.classifier.sparse.SparseLinear`.
         cluster_size: labels of a band that share one dense vector, 0 for none.
         cluster_inputs: inputs that the clusters' vectors read, the first ones; None for all.
+        cluster_rate: learning rate of the clusters' vectors, as in ``SparseLinear``.
         seed: of index sets and weights.
         rounding_seed: of the stochastic rounding of weights in fewer bits; None for one that ``seed`` determines.
         backend: "reference", "cpu" or "triton" to force one; None takes FANIN_BACKEND, else the fastest.
@@ -61,6 +62,7 @@ class BandedLinear(LabelBands):
         *,
         cluster_size: int = 0,
         cluster_inputs: int | None = None,
+        cluster_rate: float = 1.0,
         seed: int = 0,
         rounding_seed: int | None = None,
         backend: str | None = None,
@@ -81,6 +83,7 @@ class BandedLinear(LabelBands):
                 group_size,
                 cluster_size=cluster_size,
                 cluster_inputs=cluster_inputs,
+                cluster_rate=cluster_rate,
                 seed=mix_seed(seed, number),
                 rounding_seed=mix_seed(self.rounding_seed, number),
                 backend=backend,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import torch
@@ -37,12 +38,13 @@ class ClusterWeights(nn.Module):
         rounding_seed: of the stochastic rounding of vectors in fewer bits.
         backend: "reference" or "cpu" to force one for vectors in fewer bits.
         first_cluster: number of cluster 0 in the layer that this is a part of.
+        rate: learning rate of the vectors as a multiple of the layer's.
 
     Attributes:
         weight: (K, in_features) with K = ceil(L / cluster_size); a parameter without a gradient where it is float8.
 
     Raises:
-        ConfigError: the cluster size is below 1.
+        ConfigError: the cluster size is below 1, or the rate not above 0.
 
     >>> ClusterWeights(8, 100, cluster_size=16).weight.shape
     torch.Size([7, 8])
@@ -58,15 +60,19 @@ class ClusterWeights(nn.Module):
         rounding_seed: int = 0,
         backend: str | None = None,
         first_cluster: int = 0,
+        rate: float = 1.0,
     ) -> None:
         super().__init__()
         if cluster_size < 1:
             raise ConfigError(f"cluster_size={cluster_size} must be at least 1 label")
+        if not 0 < rate < math.inf:
+            raise ConfigError(f"cluster_rate={rate} must be above 0")
         self.cluster_size = cluster_size
         self.labels = labels
         self.rounding_seed = rounding_seed
         self.backend = backend
         self.first_cluster = first_cluster
+        self.rate = rate
         weight = torch.zeros(-(-labels // cluster_size), in_features, device=device, dtype=dtype)
         self.weight = nn.Parameter(weight, takes_gradients(dtype))
         self.moments: tuple[Tensor, ...] | None = None
@@ -99,9 +105,10 @@ class ClusterWeights(nn.Module):
             x: (B, D), as given to :meth:`scores`.
             shared_grad: (K, B) gradient by the shared scores.
             dx: (B, D), added to in place with the vectors from before the update.
-            update: the rule with its learning rate.
+            update: the layer's rule with its learning rate.
             step: number of this step, from 1.
         """
+        update = update.scaled(self.rate)
         if self.moments is None:
             self.moments = zero_moments(update, self.weight, None).weight
         x, dx = self._inputs(x), self._inputs(dx)

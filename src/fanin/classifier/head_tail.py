@@ -33,6 +33,7 @@ class HeadTailLinear(LabelBands):
         head_inputs: inputs that a head label reads, the first ones; None for all.
         cluster_size: tail labels that share one dense vector, 0 for none.
         cluster_inputs: inputs that the clusters' vectors read, the first ones; None for all.
+        cluster_rate: learning rate of the clusters' vectors, as in ``SparseLinear``.
         seed: of index sets and weights.
         rounding_seed: of the stochastic rounding of weights in fewer bits; None for one that ``seed`` determines.
         backend: of the tail, "reference", "cpu" or "triton" to force one; None takes FANIN_BACKEND, else the fastest.
@@ -66,6 +67,7 @@ class HeadTailLinear(LabelBands):
         head_inputs: int | None = None,
         cluster_size: int = 0,
         cluster_inputs: int | None = None,
+        cluster_rate: float = 1.0,
         seed: int = 0,
         rounding_seed: int | None = None,
         backend: str | None = None,
@@ -90,6 +92,7 @@ class HeadTailLinear(LabelBands):
             group_size,
             cluster_size=cluster_size,
             cluster_inputs=cluster_inputs,
+            cluster_rate=cluster_rate,
             seed=seed,
             rounding_seed=tail_rounding,
             backend=backend,

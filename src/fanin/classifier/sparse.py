@@ -65,10 +65,11 @@ class SparseLinear(WeightedClassifier):
         cluster_size: labels that share one dense vector under their sparse weights, consecutive in the internal order
             (:class:`fanin.classifier.cluster_weights.ClusterWeights`); 0 for none.
         cluster_inputs: inputs that the clusters' vectors read, the first ones; None for all.
+        cluster_rate: learning rate of the clusters' vectors as a multiple of the update's own.
         ordered: whether labels have an internal order, given by ``order.assign``; then groups and clusters are
             consecutive in it, and weight, index and bias are by place.
         reference_fan_in: R, to update weights and bias at R / F times the learning rate
-            (:class:`fanin.classifier.weighted.WeightedClassifier`), the clusters' vectors not; None for the whole rate.
+            (:class:`fanin.classifier.weighted.WeightedClassifier`); None for the whole rate.
         seed: of the index sets and weights.
         initial_scale: weights and bias start uniform within initial_scale / sqrt(F); 0 starts at zero.
         device: where the tensors lie.
@@ -86,7 +87,7 @@ class SparseLinear(WeightedClassifier):
         order: the internal order, or None where it is that of the label ids.
 
     Raises:
-        ConfigError: fan_in, group_size, cluster_size or cluster_inputs cannot be.
+        ConfigError: fan_in, group_size, cluster_size, cluster_inputs or cluster_rate cannot be.
         BackendError: the backend asked for cannot serve.
 
     >>> layer = SparseLinear(16, 1000, fan_in=4)
@@ -111,6 +112,7 @@ class SparseLinear(WeightedClassifier):
         bias: bool = True,
         cluster_size: int = 0,
         cluster_inputs: int | None = None,
+        cluster_rate: float = 1.0,
         ordered: bool = False,
         reference_fan_in: int | None = None,
         seed: int = 0,
@@ -158,6 +160,7 @@ class SparseLinear(WeightedClassifier):
                 rounding_seed=mix_seed(self.rounding_seed, 1),
                 backend=backend,
                 first_cluster=self.shard.first // cluster_size,
+                rate=cluster_rate,
             )
 
     @property
@@ -250,6 +253,7 @@ class SparseLinear(WeightedClassifier):
             self.group_size,
             cluster_size=0 if clusters is None else clusters.cluster_size,
             cluster_inputs=None if clusters is None else clusters.weight.shape[1],
+            cluster_rate=1.0 if clusters is None else clusters.rate,
             dtype=self.weight.dtype,
             rounding_seed=self.rounding_seed,
             backend=self.backend,

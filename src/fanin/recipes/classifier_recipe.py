@@ -64,6 +64,7 @@ class FixedFanInSection(StoredWeightsSection):
         group_size: G, labels that share an index set.
         cluster_size: labels that share a dense vector over the learned features; 0 for none
             (:class:`fanin.classifier.cluster_weights.ClusterWeights`).
+        cluster_rate: learning rate of these vectors as a multiple of the ``schedule``'s.
         related_labels: groups and clusters hold related labels (:mod:`fanin.training.label_order`), else neighbours by
             number.
         start: "random" index sets; "centroids": the inputs and weights that tell a label's texts from the average
@@ -80,6 +81,7 @@ class FixedFanInSection(StoredWeightsSection):
     fan_in: Count = 32
     group_size: Count = 1
     cluster_size: CountOrZero = 0
+    cluster_rate: Positive = 1.0
     related_labels: bool = True
     start: Literal["random", "centroids", "tokens"] = "random"
     start_gain: Positive = 6.0

@@ -227,6 +227,7 @@ def _lay_out_fixed_fan_in(
         "group_size": section.group_size,
         "cluster_size": section.cluster_size,
         "cluster_inputs": learned if section.cluster_size else None,
+        "cluster_rate": section.cluster_rate,
         "reference_fan_in": section.reference_fan_in,
         "seed": seed,
         "initial_scale": section.initial_scale,

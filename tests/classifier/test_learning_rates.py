@@ -1,4 +1,4 @@
-"""Density-scaled learning rates: every layer at R / F times the rate, the clusters' vectors at all of it."""
+"""Learning rates of their own: every layer's at R / F times the rate, the clusters' vectors' at a multiple."""
 
 import pytest
 import torch
@@ -21,16 +21,19 @@ UPDATES = [SGD(0.2, 0.9, 0.1), AdamW(0.05, eps=1e-4, weight_decay=0.1)]
 
 
 @pytest.mark.parametrize("update", UPDATES, ids=str)
+@pytest.mark.parametrize("reference", [None, R])
 @pytest.mark.parametrize("kind", LAYERS)
-def test_each_layer_learns_at_its_own_rate(kind, update, make_positives):
-    """Parameter by parameter as without a reference, at the rate of that parameter."""
-    layer = LAYERS[kind](dtype=torch.float64, reference_fan_in=R)
+def test_each_layer_learns_at_its_own_rate(kind, reference, update, make_positives):
+    """Parameter by parameter as where all have one rate, at the rate of that parameter."""
+    clusters = {} if kind == "dense" else {"cluster_rate": 0.25}
+    layer = LAYERS[kind](dtype=torch.float64, reference_fan_in=reference, **clusters)
     start = {name: parameter.detach().clone() for name, parameter in layer.named_parameters()}
     x, positives = torch.randn(9, D, dtype=torch.float64), make_positives(9, L)
     value, dx = layer.train_step(x, positives, Loss.BCE, update)
     for name, parameter in layer.named_parameters():
         weight = name.removesuffix("bias") + "weight" if name.endswith("bias") else name
-        factor = 1.0 if "clusters" in name else R / start[weight].shape[1]
+        own = 1.0 if reference is None else reference / start[weight].shape[1]
+        factor = 0.25 if "clusters" in name else own
         twin = LAYERS[kind](dtype=torch.float64)
         same_value, same_dx = twin.train_step(x, positives, Loss.BCE, update.scaled(factor))
         assert value == same_value
@@ -57,3 +60,9 @@ def test_a_step_moves_scores_as_far_at_any_fan_in(update):
 def test_a_reference_of_nothing_is_refused(reference):
     with pytest.raises(ConfigError, match=f"reference_fan_in={reference} must be at least 1 input"):
         SparseLinear(D, L, 3, reference_fan_in=reference)
+
+
+@pytest.mark.parametrize("rate", [0.0, -1.0, float("inf"), float("nan")])
+def test_a_rate_of_nothing_is_refused(rate):
+    with pytest.raises(ConfigError, match=f"cluster_rate={rate} must be above 0"):
+        SparseLinear(D, L, 3, cluster_size=5, cluster_rate=rate)
