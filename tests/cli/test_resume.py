@@ -6,6 +6,7 @@ import signal
 
 import pytest
 
+from fanin.memory.room import Room
 from fanin.training import final_scores
 from fanin.training.trainer import Trainer
 from same_runs import assert_same_run
@@ -115,3 +116,13 @@ def test_every_option_is_in_the_help(invoke):
     assert outcome.code == 0
     for part in ("RUN", "--data", "--set", "--json", "--quiet"):
         assert part in outcome.out
+
+
+def test_what_does_not_fit_is_refused_before_anything_is_made(stopped, invoke, monkeypatch):
+    with monkeypatch.context() as patched:
+        patched.setattr("fanin.memory.check.find_room", lambda *_: Room(100 << 20, None, 1))
+        outcome = invoke("resume", stopped)
+    assert (outcome.code, outcome.out) == (2, "")
+    assert f"error: {stopped}: training needs about " in outcome.err
+    assert outcome.err.splitlines()[-1].startswith("The settings of a run that goes on cannot be changed so: ")
+    assert invoke("resume", stopped, "--quiet").code == 0

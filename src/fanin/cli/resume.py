@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -9,7 +10,8 @@ import typer
 
 from fanin.cli.options import Json, Quiet
 from fanin.cli.output import note
-from fanin.cli.run_output import how_to_go_on, write_result
+from fanin.cli.run_output import how_to_go_on, refuse_together, write_result
+from fanin.errors import MemoryPlanError
 
 
 def resume(
@@ -40,6 +42,7 @@ def resume(
 ) -> None:
     """Go on with a training that was stopped or killed, from its newest checkpoint, to the same result."""
     from fanin.cli.progress import make_display
+    from fanin.memory.check import check_memory
     from fanin.processes.launch import joined_processes, own_place
     from fanin.report.finished_runs import read_metrics
     from fanin.runs.run_folder import RunFolder
@@ -67,8 +70,12 @@ def resume(
                         stop=stop,
                         device=place,
                         processes=processes,
+                        admit=partial(check_memory, processes=processes),
                     )
                     metrics = result.metrics
+                except MemoryPlanError as error:
+                    display.close()
+                    refuse_together(_told_of_a_run(run, error), processes)
                 except Stopped as error:
                     display.close()
                     if processes.first:
@@ -78,3 +85,11 @@ def resume(
                     display.close()
     if processes.first:
         write_result(run, metrics, json=json)
+
+
+def _told_of_a_run(run: Path, error: MemoryPlanError) -> MemoryPlanError:
+    """What does not fit, and what can be done where settings are fixed."""
+    return MemoryPlanError(
+        f"{run}: {error}\nThe settings of a run that goes on cannot be changed so: free some memory, go on on a larger "
+        "machine or in more processes (a run folder can be moved), or train anew with one of them"
+    )

@@ -21,10 +21,11 @@ from fanin.training.together import prepare_together, recipe_from_first
 from fanin.training.trainer import Trainer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     import torch
 
+    from fanin.data.dataset import Dataset
     from fanin.processes.group import Processes
     from fanin.recipes.recipe import Recipe
     from fanin.runs.checkpoint import Checkpoint
@@ -48,6 +49,7 @@ def resume_run(
     stop: StopSignals | None = None,
     device: torch.device | None = None,
     processes: Processes = ALONE,
+    admit: Callable[[Recipe, Dataset, torch.device], None] | None = None,
 ) -> TrainingResult:
     """Go on with a run from its newest whole checkpoint, or from its first step where it has none, to its end.
 
@@ -64,6 +66,8 @@ def resume_run(
         stop: signals to stop.
         device: where it goes on; by default where it was started, each of several processes on a GPU of its own.
         processes: that go on with it together, as many as one likes; the first one reads and writes the run folder.
+        admit: called with the recipe, the data set and the device before anything of size is made; it may refuse by
+            raising.
 
     Raises:
         CheckpointError: no checkpoint is whole although there are some, or they belong to other data or settings.
@@ -84,6 +88,8 @@ def resume_run(
         before = recipe_from_values(checkpoint.facts.recipe, str(checkpoint.folder))
     _check_changes(run, before, recipe)
     dataset = open_dataset(data or Path(run.origin.data))
+    if admit is not None:
+        admit(recipe, dataset, device)
     prepared = prepare_together(processes, lambda: prepare(dataset, recipe, cache, display, device))
     if checkpoint is not None:
         _check_data(checkpoint, prepared, run.origin.data)
