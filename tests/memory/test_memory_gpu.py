@@ -10,6 +10,7 @@ from fanin.memory import gpu_parts
 from fanin.memory.check import check_memory, over_budget
 from fanin.memory.data_sizes import DataSizes, assumed_sizes
 from fanin.memory.plan import plan_memory
+from fanin.memory.planned_run import PlannedRun
 from fanin.recipes.recipe_files import load_recipe
 from live_tensors import LiveTensors
 from triton_under_test import require_triton
@@ -58,7 +59,7 @@ def test_a_budget_is_the_gpus():
     plan = plan_memory(recipe, sizes, BASE, gpu=True)
     assert plan.limited == max(stage.gpu_bytes for stage in plan.training) == plan.gpu_peak.gpu_bytes
     assert plan_memory(recipe, sizes, BASE).limited == plan_memory(recipe, sizes, BASE).needed
-    error = over_budget(recipe, sizes, BASE, plan.limited, 1 << 30, "the budget", gpu=True)
+    error = over_budget(PlannedRun(recipe, sizes, BASE, gpu=True), plan.limited, 1 << 30, "the budget")
     assert "of memory on the GPU; 1.0 GiB are the budget. Any of these" in str(error)
     assert "classifier.update={kind: sgd}" in str(error)
     plain = plan.as_dict()

@@ -11,6 +11,7 @@ from fanin.memory import classifier_parts, encoder_parts
 from fanin.memory.check import check_memory, over_budget
 from fanin.memory.data_sizes import DataSizes, assumed_sizes
 from fanin.memory.plan import plan_memory
+from fanin.memory.planned_run import PlannedRun
 from fanin.memory.room import Room
 from fanin.memory.ways_out import ways_out
 from fanin.recipes.recipe_files import changed_recipe, load_recipe, shipped_recipes
@@ -127,7 +128,7 @@ def test_ways_out_do_what_they_say(recipe):
     sizes = assumed_sizes(300_000, 300_000, chosen)
     before = plan_memory(chosen, sizes, BASE).needed
     budget = BASE + int(0.8 * (before - BASE))
-    *found, last = ways_out(chosen, sizes, BASE, budget)
+    *found, last = ways_out(PlannedRun(chosen, sizes, BASE), budget)
     assert last.needed <= budget
     for way in [*found, last] if len(last.settings) == 1 else found:
         assert plan_memory(changed_recipe(chosen, way.settings), sizes, BASE).needed == way.needed
@@ -141,19 +142,19 @@ def test_where_no_single_setting_is_enough_they_are_put_together():
     recipe = load_recipe("default", ["auxiliary={clusters: 20000}"])
     sizes = assumed_sizes(500_000, 100_000, recipe)
     budget = BASE + (400 << 20)
-    *singles, last = ways_out(recipe, sizes, BASE, budget)
+    *singles, last = ways_out(PlannedRun(recipe, sizes, BASE), budget)
     assert all(len(way.settings) == 1 and way.needed > budget for way in singles)
     assert len(last.settings) > 1
     assert plan_memory(changed_recipe(recipe, last.settings), sizes, BASE).needed == last.needed <= budget
-    message = str(over_budget(recipe, sizes, BASE, 5 << 30, budget, "the budget"))
+    message = str(over_budget(PlannedRun(recipe, sizes, BASE), 5 << 30, budget, "the budget"))
     assert message.splitlines()[0].startswith("training needs about 5.0 GiB of memory; 700 MiB are the budget.")
     assert "  1. " in message
 
 
 def test_a_budget_below_everything():
     recipe = small("plain")
-    assert "  1." not in str(over_budget(recipe, SIZES, BASE, BASE, BASE // 2, "the budget"))
-    assert all(way.needed > BASE // 2 for way in ways_out(recipe, SIZES, BASE, BASE // 2))
+    assert "  1." not in str(over_budget(PlannedRun(recipe, SIZES, BASE), BASE, BASE // 2, "the budget"))
+    assert all(way.needed > BASE // 2 for way in ways_out(PlannedRun(recipe, SIZES, BASE), BASE // 2))
 
 
 def test_features_need_their_files():

@@ -10,6 +10,7 @@ from fanin.memory.data_sizes import assumed_sizes
 from fanin.memory.other_teams import other_team
 from fanin.memory.parts import Part, Stage
 from fanin.memory.plan import MemoryPlan, plan_memory
+from fanin.memory.planned_run import PlannedRun
 from fanin.memory.stages import TO_A_FILE, TO_THE_FIRST, TO_THE_MODEL
 from fanin.memory.team import Team
 from fanin.memory.ways_out import ways_out
@@ -99,7 +100,7 @@ def test_ways_out_do_what_they_say(team):
     sizes = assumed_sizes(2_000_000, 100_000, recipe)
     now = plan_memory(recipe, sizes, BASE, team=team)
     budget = int(0.85 * now.limited)
-    ways = ways_out(recipe, sizes, BASE, budget, team=team)
+    ways = ways_out(PlannedRun(recipe, sizes, BASE, team=team), budget)
     assert ways
     for way in ways:
         again = plan_memory(changed_recipe(recipe, way.settings), sizes, BASE, team=team)
@@ -112,7 +113,7 @@ def test_more_machines_are_as_few_as_it_takes(team, share):
     sizes = assumed_sizes(5_000_000, 100_000, recipe)
     now = plan_memory(recipe, sizes, BASE, team=team)
     budget = int(share * now.machine_needed)
-    other = other_team(recipe, sizes, BASE, budget, team=team)
+    other = other_team(PlannedRun(recipe, sizes, BASE, team=team), budget)
     assert plan_memory(recipe, sizes, BASE, team=other.team).machine_needed == other.needed <= budget
     assert other.team.machines >= team.machines
     fewer = Team(other.team.size - other.team.on_machine, other.team.on_machine)
@@ -123,7 +124,7 @@ def test_fewer_processes_on_as_many_machines_may_be_enough():
     recipe = load_recipe("plain")
     sizes = assumed_sizes(1_000_000, 100_000, recipe)
     many, few = (plan_memory(recipe, sizes, BASE, team=Team(n, n)).machine_needed for n in (8, 4))
-    other = other_team(recipe, sizes, BASE, (many + few) // 2, team=Team(8, 8))
+    other = other_team(PlannedRun(recipe, sizes, BASE, team=Team(8, 8)), (many + few) // 2)
     assert other.team == Team(4, 4)
     assert str(other).startswith("4 processes on one machine, instead of 8 processes on one machine: ")
 
@@ -131,11 +132,13 @@ def test_fewer_processes_on_as_many_machines_may_be_enough():
 def test_more_gpus():
     recipe = load_recipe("plain")
     sizes = assumed_sizes(10_000_000, 100_000, recipe)
-    other = other_team(recipe, sizes, BASE, 2 << 30, gpu=True, team=Team(2, 2))
+    other = other_team(PlannedRun(recipe, sizes, BASE, gpu=True, team=Team(2, 2)), 2 << 30)
     fewer = other.team._replace(size=other.team.size - 1)
     assert plan_memory(recipe, sizes, BASE, gpu=True, team=other.team).limited == other.needed <= 2 << 30
     assert plan_memory(recipe, sizes, BASE, gpu=True, team=fewer).limited > 2 << 30
-    message = str(over_budget(recipe, sizes, BASE, 9 << 30, 2 << 30, "the budget", gpu=True, team=Team(2, 2)))
+    message = str(
+        over_budget(PlannedRun(recipe, sizes, BASE, gpu=True, team=Team(2, 2)), 9 << 30, 2 << 30, "the budget")
+    )
     assert "needs about 9.0 GiB of memory on the GPU of each of 2 processes; 2.0 GiB are the budget" in message
     assert message.endswith(str(other))
 
@@ -144,15 +147,15 @@ def test_what_only_more_processes_can_do_is_told_so():
     recipe = load_recipe("plain", ["classifier={kind: dense, update: {kind: sgd}}", "encoder.out_features=512"])
     sizes = assumed_sizes(10_000_000, 100_000, recipe)
     team = Team(2, 1)
-    message = str(over_budget(recipe, sizes, BASE, 20 << 30, 3 << 30, "the budget", team=team))
+    message = str(over_budget(PlannedRun(recipe, sizes, BASE, team=team), 20 << 30, 3 << 30, "the budget"))
     assert "needs about 20.0 GiB of memory on the machine of each of 2 processes" in message
     assert ", one on each of " in message.splitlines()[-1]
     baseline = load_recipe("bottleneck")
-    assert other_team(baseline, assumed_sizes(10**7, 1000, baseline), BASE, 1 << 30, team=Team()) is None
+    assert other_team(PlannedRun(baseline, assumed_sizes(10**7, 1000, baseline), BASE, team=Team()), 1 << 30) is None
     with pytest.raises(ConfigError, match="a baseline for one process"):
         plan_memory(baseline, assumed_sizes(10**6, 1000, baseline), BASE, team=team)
 
 
 def test_no_number_of_processes_helps_against_what_each_has():
     recipe = load_recipe("plain")
-    assert other_team(recipe, assumed_sizes(10_000, 1000, recipe), BASE, BASE // 2, team=Team(2, 2)) is None
+    assert other_team(PlannedRun(recipe, assumed_sizes(10_000, 1000, recipe), BASE, team=Team(2, 2)), BASE // 2) is None

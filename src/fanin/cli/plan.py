@@ -63,6 +63,7 @@ def plan(
     from fanin.memory.base import base_bytes
     from fanin.memory.check import over_budget
     from fanin.memory.plan import plan_memory
+    from fanin.memory.planned_run import PlannedRun
     from fanin.memory.team import Team
     from fanin.recipes.recipe_files import load_recipe
     from fanin.training.device import named_device
@@ -85,7 +86,7 @@ def plan(
             rows_sent = [(part.name, mebibytes(part.bytes)) for part in sent]
             write_table([f"sent in a step, by one of {processes}", "bytes"], rows_sent, [("in all", mebibytes(total))])
     if limit is not None and found.limited > limit:
-        raise over_budget(chosen, sizes, base, found.limited, limit, "the budget", gpu=gpu, team=team)
+        raise over_budget(PlannedRun(chosen, sizes, base, team, gpu), found.limited, limit, "the budget")
 
 
 def _sizes(data: Path | None, labels: int | None, rows: int | None, recipe: Recipe) -> DataSizes:

@@ -9,8 +9,9 @@ from fanin.memory.base import base_bytes
 from fanin.memory.data_sizes import sampled_sizes
 from fanin.memory.other_teams import other_team
 from fanin.memory.plan import plan_memory
+from fanin.memory.planned_run import PlannedRun
 from fanin.memory.room import find_room
-from fanin.memory.team import SINGLE, Team
+from fanin.memory.team import Team
 from fanin.memory.units import gibibytes
 from fanin.memory.ways_out import ways_out
 from fanin.processes.group import ALONE
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     import torch
 
     from fanin.data.dataset import Dataset
-    from fanin.memory.data_sizes import DataSizes
     from fanin.memory.other_teams import OtherTeam
     from fanin.memory.plan import MemoryPlan
     from fanin.memory.room import Room
@@ -81,10 +81,8 @@ def check_memory(
         where = "free there" if short.gpu else "free, counting limits of containers"
         if processes.size > 1:
             where = f"{where}, as process {worst} finds"
-        error = over_budget(
-            recipe, sizes, base, short.needed, short.there, where, gpu=gpu, beside=gpu and not short.gpu, team=team
-        )
-        message = str(error)
+        run = PlannedRun(recipe, sizes, base, team, gpu=gpu, beside=gpu and not short.gpu)
+        message = str(over_budget(run, short.needed, short.there, where))
     raise MemoryPlanError(processes.told_by_all(message)[worst])
 
 
@@ -98,36 +96,20 @@ def _shortages(plan: MemoryPlan, room: Room) -> Iterator[_Shortage]:
             yield _Shortage(needed, max(there, 1), gpu)
 
 
-def over_budget(
-    recipe: Recipe,
-    sizes: DataSizes,
-    base: int,
-    needed: int,
-    budget: int,
-    what: str,
-    *,
-    gpu: bool = False,
-    beside: bool = False,
-    team: Team = SINGLE,
-) -> MemoryPlanError:
+def over_budget(run: PlannedRun, needed: int, budget: int, what: str) -> MemoryPlanError:
     """The error that says by how much a plan is over, and the ways out.
 
     Args:
-        recipe: the recipe.
-        sizes: of the data.
-        base: as in :func:`fanin.memory.plan.plan_memory`.
+        run: whose plan it is.
         needed: what the plan comes to, of one GPU or of all processes of a machine.
         budget: what there is.
         what: the budget in words.
-        gpu: whether the run computes on a GPU, whose memory it is about.
-        beside: whether it is about the machine's all the same.
-        team: the processes that train together.
     """
-    about_gpu = gpu and not beside
-    head = f"training needs about {gibibytes(needed)} of {_place(team, gpu=about_gpu)}; {gibibytes(budget)} are {what}"
-    ways = ways_out(recipe, sizes, base, budget, gpu=gpu, beside=beside, team=team)
+    place = _place(run.team, gpu=run.about_gpu)
+    head = f"training needs about {gibibytes(needed)} of {place}; {gibibytes(budget)} are {what}"
+    ways = ways_out(run, budget)
     ways = [*ways[: _SHOWN - 1], *ways[_SHOWN - 1 :][-1:]]  # the last may be the only one that is enough
-    other = other_team(recipe, sizes, base, budget, gpu=gpu, beside=beside, team=team)
+    other = other_team(run, budget)
     shown = [*map(str, ways), *([] if other is None else [str(other)])]
     if not shown:
         return MemoryPlanError(f"{head}; no single setting saves much: take a smaller data set or a larger machine")

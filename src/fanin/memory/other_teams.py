@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fanin.errors import ConfigError
-from fanin.memory.plan import plan_memory
 from fanin.memory.team import Team
 from fanin.memory.units import gibibytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from fanin.memory.data_sizes import DataSizes
-    from fanin.recipes.recipe import Recipe
+    from fanin.memory.planned_run import PlannedRun
 
 _MOST_DOUBLINGS = 10
 
@@ -51,46 +48,29 @@ class OtherTeam:
         return f"{names}, {how}: {gibibytes(self.needed)} a {'GPU' if self.gpu else 'machine'}"
 
 
-def other_team(
-    recipe: Recipe,
-    sizes: DataSizes,
-    base: int,
-    budget: int,
-    *,
-    gpu: bool = False,
-    beside: bool = False,
-    team: Team,
-) -> OtherTeam | None:
+def other_team(run: PlannedRun, budget: int) -> OtherTeam | None:
     """The fewest machines, or GPUs, on which a run fits as it is, and as many processes on each as fit there.
 
     Args:
-        recipe: whose plan is over the budget.
-        sizes: of the data.
-        base: as in :func:`fanin.memory.plan.plan_memory`.
+        run: whose plan is over the budget.
         budget: bytes of a machine, or of a GPU.
-        gpu: whether the run computes on GPUs, whose memory the budget is then.
-        beside: whether the budget is that of a machine beside its GPUs all the same.
-        team: the processes of now.
 
     Returns:
         None where there is no such number.
     """
-    about_gpu = gpu and not beside
+    gpu = run.about_gpu
 
     def needed(other: Team) -> int | None:
         """What must be there; None where so many processes cannot share the classifier."""
-        try:
-            plan = plan_memory(recipe, sizes, base, gpu=gpu, team=other)
-        except ConfigError:
-            return None
-        return replace(plan, gpu=about_gpu).limited
+        plan = run.plan(team=other)
+        return None if plan is None else plan.limited
 
     found = []
-    for first in _least_teams(team, gpu=about_gpu):
-        other = _least(first, lambda other: (most := needed(other)) is None or most <= budget, gpu=about_gpu)
+    for first in _least_teams(run.team, gpu=gpu):
+        other = _least(first, lambda other: (most := needed(other)) is None or most <= budget, gpu=gpu)
         most = None if other is None else needed(other)
         if other is not None and most is not None:
-            found.append(OtherTeam(other, team, most, about_gpu))
+            found.append(OtherTeam(other, run.team, most, gpu))
     return min(found, key=lambda other: (other.team.machines, -other.team.size), default=None)
 
 

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from fanin.errors import ConfigError
-from fanin.memory.plan import plan_memory
-from fanin.memory.team import SINGLE
 from fanin.memory.units import gibibytes
 from fanin.recipes.classifier_recipe import (
     BottleneckSection,
@@ -17,14 +14,12 @@ from fanin.recipes.classifier_recipe import (
     StoredWeightsSection,
 )
 from fanin.recipes.recipe import BagSection, TransformerSection
-from fanin.recipes.recipe_files import changed_recipe
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from fanin.memory.data_sizes import DataSizes
     from fanin.memory.plan import MemoryPlan
-    from fanin.memory.team import Team
+    from fanin.memory.planned_run import PlannedRun
     from fanin.recipes.classifier_recipe import AnyClassifierSection
     from fanin.recipes.recipe import Recipe
 
@@ -57,33 +52,18 @@ class WayOut:
         return f"{', '.join(changes)}: {gibibytes(self.needed)}"
 
 
-def ways_out(
-    recipe: Recipe,
-    sizes: DataSizes,
-    base: int,
-    budget: int,
-    *,
-    gpu: bool = False,
-    beside: bool = False,
-    team: Team = SINGLE,
-) -> list[WayOut]:
+def ways_out(run: PlannedRun, budget: int) -> list[WayOut]:
     """Changes that make a plan smaller: first those that bring it under the budget, the least of each setting.
 
     Where none does that alone, the largest savings are put together.
 
     Args:
-        recipe: whose plan is over the budget.
-        sizes: of the data.
-        base: as in :func:`fanin.memory.plan.plan_memory`.
-        budget: bytes, for all processes of a machine.
-        gpu: whether the run computes on a GPU, whose memory the budget is then.
-        beside: whether the budget is that of the machine beside its GPU all the same.
-        team: the processes that train together.
+        run: whose plan is over the budget.
+        budget: bytes, of a GPU or for all processes of a machine.
     """
-    plans = _Plans(recipe, sizes, base, budget, gpu=gpu, beside=beside, team=team)
-    now = plans.with_settings([])
+    plans, now = _Plans(run, budget), run.plan()
     assert now is not None, "the recipe has a plan"
-    ways = [way for options in _changes(recipe) if (way := plans.least(options)) is not None]
+    ways = [way for options in _changes(run.recipe) if (way := plans.least(options)) is not None]
     worth = sorted((way for way in ways if way.needed <= (1 - _WORTH) * now.limited), key=lambda way: way.needed)
     fitting = [way for way in worth if way.needed <= budget]
     if fitting:
@@ -93,28 +73,16 @@ def ways_out(
 
 
 class _Plans:
-    """Plans of a recipe with changes; arguments as of :func:`ways_out`."""
+    """Plans of a run with changes of its settings, under a budget."""
 
-    def __init__(
-        self, recipe: Recipe, sizes: DataSizes, base: int, budget: int, *, gpu: bool, beside: bool, team: Team
-    ) -> None:
-        self._recipe, self._sizes, self._base, self._budget = recipe, sizes, base, budget
-        self._gpu, self._beside, self._team = gpu, beside, team
-
-    def with_settings(self, settings: Sequence[str]) -> MemoryPlan | None:
-        """The plan with some settings, None where they do not fit the others or the data."""
-        try:
-            recipe = changed_recipe(self._recipe, settings)
-            plan = plan_memory(recipe, self._sizes, self._base, gpu=self._gpu, team=self._team)
-        except ConfigError:
-            return None
-        return replace(plan, gpu=self._gpu and not self._beside)
+    def __init__(self, run: PlannedRun, budget: int) -> None:
+        self._run, self._budget = run, budget
 
     def least(self, options: Iterable[str]) -> WayOut | None:
         """The first of some values of a setting that is under the budget, else the one that saves most."""
         best = None
         for setting in options:
-            plan = self.with_settings([setting])
+            plan = self._run.plan([setting])
             if plan is None:
                 continue
             way = self._way([setting], plan)
@@ -130,7 +98,7 @@ class _Plans:
         left = {way.settings[0] for way in ways}
         over = float("inf")
         while left:
-            tried = [(setting, self.with_settings([*settings, setting])) for setting in sorted(left)]
+            tried = [(setting, self._run.plan([*settings, setting])) for setting in sorted(left)]
             plans = [(self._over(plan), setting, plan) for setting, plan in tried if plan is not None]
             if not plans:
                 return None
@@ -150,7 +118,7 @@ class _Plans:
         return sum(max(limited - self._budget, 0) for limited in each)
 
     def _way(self, settings: Sequence[str], plan: MemoryPlan) -> WayOut:
-        instead = tuple(_shown(self._recipe, _name(setting)) for setting in settings)
+        instead = tuple(_shown(self._run.recipe, _name(setting)) for setting in settings)
         return WayOut(tuple(settings), instead, plan.limited)
 
 
