@@ -17,7 +17,6 @@ fanin=$here/.venv/bin/fanin
 python=$here/.venv/bin/python
 held_out=training.validation_share=0.1
 eps=classifier.update.eps=5.0e-5
-slow_vectors=classifier.schedule.learning_rate=2.5e-3,classifier.reference_fan_in=160  # a quarter of the sparse weights' rate
 same_for_all=classifier.fan_in_by_frequency=[]
 
 compare() {  # NAME, then arguments of fanin compare
@@ -93,10 +92,15 @@ clusters() {  # a dense vector for related labels under their sparse weights: si
     recipes+=(--recipe "of-$size=plain:$held_out,classifier.cluster_size=$size")
     recipes+=(--recipe "of-$size-eps=plain:$held_out,classifier.cluster_size=$size,$eps")
   done
-  local of16=plain:$held_out,$eps,classifier.cluster_size=16
+  local of16=plain:$held_out,$eps,classifier.cluster_size=16 rate
+  for rate in 0.25 0.1 0.04; do
+    recipes+=(--recipe "rate-$rate=$of16,classifier.cluster_rate=$rate")
+    recipes+=(--recipe "of-64-rate-$rate=plain:$held_out,$eps,classifier.cluster_size=64,classifier.cluster_rate=$rate")
+    recipes+=(--recipe "default-rate-$rate=default:$held_out,classifier.cluster_rate=$rate")
+    recipes+=(--recipe "default-of-16-rate-$rate=default:$held_out,classifier.cluster_size=16,classifier.cluster_rate=$rate")
+  done
   compare clusters "${recipes[@]}" \
-    --recipe "slow=$of16,$slow_vectors" \
-    --recipe "fast=$of16,classifier.schedule.learning_rate=2.0e-2,classifier.reference_fan_in=20" \
+    --recipe "fast=$of16,classifier.cluster_rate=2" \
     --recipe "all-slow=$of16,classifier.schedule.learning_rate=4.0e-3" \
     --recipe "by-number=$of16,classifier.related_labels=false" \
     --recipe "aux=$of16,auxiliary.cutoff_share=0.66" \
