@@ -67,7 +67,6 @@ void for_shapes(Test test) {
                           {50, 33, 8, 3, 17}, {65, 64, 33, 16, 31}, {67, 48, 16, 32, 5},  {9, 40, 12, 2, 130},
                           {33, 70, 65, 1, 65}, {19, 66000, 3, 1, 2}, {19, 65536, 5, 4, 2}, {300, 12, 4, 1, 0}};
   for (Shape shape : shapes) {
-  for (Shape shape : shapes) {
     current = &shape;
     test(shape);
   }
