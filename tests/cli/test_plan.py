@@ -69,6 +69,7 @@ def test_a_plan_for_a_gpu_needs_none(invoke):
     ("arguments", "message"),
     [
         ((), "give a data set or --labels N"),
+        (("--labels", "100000000000"), "--labels 100000000000: more than 2147483647 labels; no more are supported"),
         (("--labels", "5", "--budget", "much"), "give a size such as 4GiB"),
         (("--labels", "5", "--recipe", "no such"), "there is no recipe"),
         (("--labels", "5", "--set", "encoder={kind: features}", "--recipe", "plain"), "give the data set"),

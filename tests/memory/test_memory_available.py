@@ -1,8 +1,13 @@
 """What memory there is, by files like those that the system shows."""
 
+import contextlib
+import mmap
+import resource
+import sys
+
 import pytest
 
-from fanin.memory.available import free_bytes
+from fanin.memory.available import allowed_bytes, free_bytes
 from fanin.training.process_memory import peak_bytes, resident_bytes
 
 MIB = 1 << 20
@@ -60,3 +65,57 @@ def test_here_something_is_free():
     found = free_bytes()
     assert found is None or found > 0
     assert 0 < resident_bytes() <= peak_bytes()
+
+
+LIMITS = """\
+Limit                     Soft Limit           Hard Limit           Units
+Max data size             {data:<20} unlimited            bytes
+Max resident set          unlimited            unlimited            bytes
+Max address space         {space:<20} unlimited            bytes
+"""
+
+
+@pytest.mark.parametrize(
+    ("data", "space", "left"),
+    [
+        ("unlimited", "unlimited", None),
+        (500 * MIB, "unlimited", 500 - 200),
+        ("unlimited", 4000 * MIB, 4000 - 3000),
+        (500 * MIB, 3100 * MIB, 100),
+        (100 * MIB, 4000 * MIB, 0),
+    ],
+)
+def test_limits_of_the_process_itself(data, space, left, tmp_path):
+    status = f"VmPeak: 1 kB\nVmSize: {3000 * 1024} kB\nVmRSS: 7 kB\nVmData: {200 * 1024} kB"
+    write(tmp_path / "self", limits=LIMITS.format(data=data, space=space), status=status)
+    assert allowed_bytes(tmp_path) == (None if left is None else left * MIB)
+
+
+def test_a_system_that_tells_of_no_limits(tmp_path):
+    assert allowed_bytes(tmp_path) is None
+    write(tmp_path / "self", limits=LIMITS.format(data=MIB, space=MIB))  # but not of what is held
+    assert allowed_bytes(tmp_path) is None
+
+
+@contextlib.contextmanager
+def limited(kind, size):
+    soft, hard = resource.getrlimit(kind)
+    resource.setrlimit(kind, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(kind, (soft, hard))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks Linux for its limits")
+@pytest.mark.parametrize("kind", [resource.RLIMIT_DATA, resource.RLIMIT_AS])
+def test_no_more_can_be_had_than_real_limits_allow(kind):
+    before = allowed_bytes()
+    with limited(kind, 1 << 40):
+        held = (1 << 40) - allowed_bytes()
+    with limited(kind, held + 64 * MIB):
+        assert allowed_bytes() == pytest.approx(64 * MIB, abs=4 * MIB)
+        mmap.mmap(-1, 32 * MIB, mmap.MAP_PRIVATE).close()
+        with pytest.raises(OSError, match="Cannot allocate memory"):
+            mmap.mmap(-1, 128 * MIB, mmap.MAP_PRIVATE)
+    assert (allowed_bytes() is None) == (before is None)

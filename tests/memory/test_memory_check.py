@@ -9,7 +9,10 @@ from fanin.data.formats import open_dataset
 from fanin.errors import MemoryPlanError
 from fanin.memory import room as room_module
 from fanin.memory.check import check_memory
+from fanin.memory.data_sizes import assumed_sizes
+from fanin.memory.plan import plan_memory
 from fanin.memory.room import Room, find_room
+from fanin.memory.team import Team
 from fanin.processes.launch import machine_name
 from fanin.recipes.recipe_files import load_recipe
 from process_threads import run_together
@@ -29,6 +32,7 @@ def test_what_is_free_is_there_once_for_all_processes_of_a_machine(machines, mon
     monkeypatch.setattr(room_module, "machine_name", lambda: names[threading.get_ident()])
     monkeypatch.setattr(room_module, "free_bytes", lambda: 1000)
     monkeypatch.setattr(room_module, "resident_bytes", lambda: 7)
+    monkeypatch.setattr(room_module, "allowed_bytes", lambda: None)
 
     def work(processes):
         names[threading.get_ident()] = machines[processes.rank]
@@ -37,6 +41,13 @@ def test_what_is_free_is_there_once_for_all_processes_of_a_machine(machines, mon
     for name, room in zip(machines, run_together(3, work), strict=True):
         here = machines.count(name)
         assert room == Room(1000 + 7 * here, None, here)
+
+
+def test_limits_of_a_process_are_its_own(monkeypatch):
+    monkeypatch.setattr(room_module, "free_bytes", lambda: 1000)
+    monkeypatch.setattr(room_module, "allowed_bytes", lambda: 50)
+    monkeypatch.setattr(room_module, "resident_bytes", lambda: 7)
+    assert run_together(2, lambda processes: find_room(None, processes)) == [Room(1000 + 14, None, 2, 50 + 7)] * 2
 
 
 def test_a_system_that_does_not_tell(monkeypatch):
@@ -91,3 +102,29 @@ def test_a_gpu_that_is_too_small_for_one_is_told_to_all(monkeypatch, planted):
     told = refusals(monkeypatch, planted, rooms)
     assert "of memory on the GPU of each of 2 processes; 200 MiB are free there, as process 1 finds" in told[0]
     assert told[0] == told[1]
+
+
+@pytest.mark.parametrize("machine", [64 << 30, None])
+def test_a_limit_of_the_process_is_a_shortage_too(machine, monkeypatch, planted):
+    [told] = refusals(monkeypatch, planted, [Room(machine, None, 1, 200 << 20)])
+    assert told.startswith("training needs about ")
+    assert "of memory; 200 MiB are allowed by limits of a process (ulimit -d and -v)" in told
+    assert refusals(monkeypatch, planted, [Room(machine, None, 1, 8 << 30)]) == [None]
+
+
+def test_each_of_several_processes_needs_room_below_its_own_limit(monkeypatch, planted):
+    """Which is more than half of what they need together."""
+    rooms = [Room(64 << 30, None, 2, 400 << 20)] * 2
+    assert refusals(monkeypatch, planted, rooms) == [None, None]
+    first, second = refusals(monkeypatch, planted, [rooms[0], rooms[1]._replace(own=200 << 20)])
+    assert "memory on the machine of each of 2 processes; 200 MiB are allowed by limits of a process" in first
+    assert "as process 1 finds" in first
+    assert first == second
+
+
+def test_the_first_process_needs_what_is_there_once(planted):
+    recipe = load_recipe("plain")
+    plan = plan_memory(recipe, assumed_sizes(1_000_000, 1000, recipe), BASE, team=Team(2, 1))
+    once = max(sum(part.bytes for part in stage.parts if part.once) for stage in plan.training)
+    assert once > 10 << 20
+    assert plan.needed - once <= plan.needed_by_others < plan.needed

@@ -1,4 +1,4 @@
-"""How much memory is left for this process: on the machine, by limits set for a group of processes, on a GPU."""
+"""How much memory is left for this process: on the machine, by limits of a group or of its own, on a GPU."""
 
 from __future__ import annotations
 
@@ -15,10 +15,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _GROUPS = Path("/sys/fs/cgroup")
+_SYSTEM = Path("/proc")
 _UNLIMITED = 1 << 60  # limits of the older kind are huge numbers where there is none
+_OWN_LIMITS = {"Max data size": "VmData:", "Max address space": "VmSize:"}  # and what they are about
 
 
-def free_bytes(groups: Path = _GROUPS, process: Path = Path("/proc")) -> int | None:
+def free_bytes(groups: Path = _GROUPS, process: Path = _SYSTEM) -> int | None:
     """Bytes that this process can take besides what it holds; None where the system does not tell.
 
     The least of: memory that is free or can be freed on the machine, and what is left of the limits of the control
@@ -29,6 +31,28 @@ def free_bytes(groups: Path = _GROUPS, process: Path = Path("/proc")) -> int | N
         process: where the system tells of itself and its processes.
     """
     return min([*_free_on_the_machine(process), *_left_in_groups(groups, process)], default=None)
+
+
+def allowed_bytes(process: Path = _SYSTEM) -> int | None:
+    """Bytes that this process may take besides what it holds, by limits set for it alone; None where there is none.
+
+    These are RLIMIT_DATA and RLIMIT_AS (``ulimit -d`` and ``-v``; of some batch systems the memory that was asked for).
+    They count what is mapped, used or not: the first all memory that is the process's own, the second files, too. So
+    not all of what is left can be used, but no more than that.
+
+    Args:
+        process: where the system tells of itself and its processes.
+    """
+    try:
+        limits = (process / "self" / "limits").read_text(encoding="ascii").splitlines()
+    except (OSError, ValueError):
+        return None
+    held, left = _table(process / "self" / "status"), []
+    for name, what in _OWN_LIMITS.items():
+        soft = next((line[len(name) :].split()[0] for line in limits if line.startswith(name)), "unlimited")
+        if soft.isdigit() and what in held:
+            left.append(max(int(soft) - 1024 * held[what], 0))
+    return min(left, default=None)
 
 
 def gpu_available_bytes(device: torch.device | None) -> int | None:

@@ -40,12 +40,16 @@ class _Shortage(NamedTuple):
     Attributes:
         needed: what the plan comes to.
         there: what there is.
-        gpu: whether on a GPU, or else on the machine.
+        where: what that is, in words.
+        team: the processes, as many of them on a machine as share it.
+        gpu: whether it is on a GPU, or else on the machine.
     """
 
     needed: int
     there: int
-    gpu: bool
+    where: str
+    team: Team
+    gpu: bool = False
 
 
 def check_memory(
@@ -69,31 +73,35 @@ def check_memory(
     room = find_room(device, processes)
     team, gpu = Team(processes.size, room.on_machine), room.gpu is not None
     shortages: list[_Shortage] = []
-    if room.machine is not None or gpu:
+    if any(there is not None for there in (room.machine, room.own, room.gpu)):
         sizes = sampled_sizes(dataset, recipe)
-        shortages = list(_shortages(plan_memory(recipe, sizes, base, gpu=gpu, team=team), room))
+        plan = plan_memory(recipe, sizes, base, gpu=gpu, team=team)
+        shortages = list(_shortages(plan, room, first=processes.first))
     ratios = processes.told_by_all(max((short.needed / short.there for short in shortages), default=0.0))
     if not any(ratios):
         return
     worst, message = ratios.index(max(ratios)), ""
     if processes.rank == worst:
         short = max(shortages, key=lambda short: short.needed / short.there)
-        where = "free there" if short.gpu else "free, counting limits of containers"
-        if processes.size > 1:
-            where = f"{where}, as process {worst} finds"
-        run = PlannedRun(recipe, sizes, base, team, gpu=gpu, beside=gpu and not short.gpu)
+        where = f"{short.where}, as process {worst} finds" if processes.size > 1 else short.where
+        run = PlannedRun(recipe, sizes, base, short.team, gpu=gpu, beside=gpu and not short.gpu)
         message = str(over_budget(run, short.needed, short.there, where))
     raise MemoryPlanError(processes.told_by_all(message)[worst])
 
 
-def _shortages(plan: MemoryPlan, room: Room) -> Iterator[_Shortage]:
-    """What a plan is over, by more than it may be off."""
-    found = [(plan.machine_needed, room.machine, False)]
+def _shortages(plan: MemoryPlan, room: Room, *, first: bool) -> Iterator[_Shortage]:
+    """What a plan is over, by more than it may be off, as the first process of a run or another one finds it."""
+    each = Team(plan.team.size)
+    own = plan.needed if first else plan.needed_by_others
+    found = [
+        (plan.machine_needed, room.machine, "free, counting limits of containers", plan.team, False),
+        (own, room.own, "allowed by limits of a process (ulimit -d and -v)", each, False),
+    ]
     if plan.gpu:
-        found.append((plan.limited, room.gpu, True))
-    for needed, there, gpu in found:
+        found.append((plan.limited, room.gpu, "free there", plan.team, True))
+    for needed, there, where, team, gpu in found:
         if there is not None and needed * (1 - UNCERTAIN) > there:
-            yield _Shortage(needed, max(there, 1), gpu)
+            yield _Shortage(needed, max(there, 1), where, team, gpu)
 
 
 def over_budget(run: PlannedRun, needed: int, budget: int, what: str) -> MemoryPlanError:

@@ -13,6 +13,7 @@ import numpy as np
 from fanin.encoders.hashing import pair_codes
 from fanin.encoders.words import WordVocabulary, split_words
 from fanin.errors import ConfigError, DataError
+from fanin.labels.vocabulary import MAX_LABELS
 from fanin.recipes.recipe import BagSection, FeaturesSection, TransformerSection
 
 if TYPE_CHECKING:
@@ -94,8 +95,10 @@ def assumed_sizes(labels: int, rows: int | None, recipe: Recipe) -> DataSizes:
         recipe: says what is read of them.
 
     Raises:
-        ConfigError: the recipe reads features, whose number only the data can tell.
+        ConfigError: the recipe reads features, whose number only the data can tell; or there are too many labels.
     """
+    if labels > MAX_LABELS:
+        raise ConfigError(f"--labels {labels}: more than {MAX_LABELS} labels; no more are supported")
     rows = labels if rows is None else rows
     text: dict[str, Any] = {"words_per_text": float(_ASSUMED_WORDS), "text_bytes": float(_WORD_BYTES * _ASSUMED_WORDS)}
     match recipe.encoder:

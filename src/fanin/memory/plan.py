@@ -49,6 +49,11 @@ class MemoryPlan:
         return max(stage.needed for stage in self.training)
 
     @property
+    def needed_by_others(self) -> int:
+        """The same of a process that is not the first, and has nothing that is there once."""
+        return max(stage.needed_by(2) - stage.needed for stage in self.training)
+
+    @property
     def machine_needed(self) -> int:
         """The most that must be there for all processes of a machine."""
         return max(stage.needed_by(self.team.on_machine) for stage in self.training)
