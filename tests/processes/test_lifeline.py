@@ -1,25 +1,26 @@
-"""A process that waits for its GPU ends when another one is gone, and no process ends because one is done."""
+"""Processes end when another one is gone, whatever they wait for, and none ends because one is done or stopped."""
 
+import contextlib
 import json
 import os
-import select
 import signal
 import socket
 import subprocess
 import sys
-from concurrent.futures import Future, ThreadPoolExecutor
+import threading
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
 from fanin.errors import ConfigError
 from fanin.processes import lifeline
+from fanin.processes.group import Processes
+from fanin.processes.lifeline import Lifeline
 from fanin.processes.lost import LostProcessError
+from own_connections import can_be_deaf
+from process_threads import run_together
 
 SCRIPT = Path(__file__).with_name("run_lifelines.py")
-
-
 ENDS = {
     "wait die wait": [2, -signal.SIGKILL, 2],
     "die wait wait": [-signal.SIGKILL, 2, 2],
@@ -27,7 +28,16 @@ ENDS = {
     "finish finish-later finish": [0, 0, 0],
     "finish-later finish finish": [0, 0, 0],
     "fail fail": [3, 3],
+    "finish stop finish": [0, 0, 0],
+    "stop finish finish": [0, 0, 0],
 }
+# Nothing that is sent to a process that is cut off arrives; the others wait for it in an exchange between CPUs.
+CUT_OFF = {
+    "finish cut-off finish": [2, -signal.SIGKILL, 2],
+    "cut-off finish finish": [-signal.SIGKILL, 2, 2],
+}
+if can_be_deaf():
+    ENDS |= CUT_OFF
 
 
 @pytest.fixture(scope="module")
@@ -38,79 +48,64 @@ def ends():
     return dict(zip(ENDS, map(json.loads, done.stdout.splitlines()), strict=True))
 
 
-@pytest.mark.parametrize("works", ENDS)
+@pytest.mark.parametrize("works", ENDS | CUT_OFF)
 def test_processes_end_together(works, ends):
+    if works not in ends:
+        pytest.skip("this system cannot make a connection deaf")
     codes, output = ends[works]
     assert codes == ENDS[works], output
     assert output.count("error: another process of this run has ended") == codes.count(2)
     assert "Traceback" not in output
 
 
-class _Broadcast:
-    """torch.distributed for two lifelines in threads of one process: the first one's word is kept for the other."""
-
-    def __init__(self, rank, said):
-        self.get_rank, self.get_world_size, self._said = lambda: rank, lambda: 2, said
-
-    def broadcast(self, values, _source):
-        if self.get_rank() == 0:
-            self._said.set_result(values.clone())
-        else:
-            values.copy_(self._said.result(timeout=20))
+def _lifelines():
+    return [thread for thread in threading.enumerate() if thread.name == "fanin-lifeline"]
 
 
-def test_a_stranger_is_turned_away(monkeypatch):
-    said = Future()
-    monkeypatch.setattr(lifeline, "distributed", _Broadcast(0, said))
-    with ThreadPoolExecutor(1) as pool:
-        accepted = pool.submit(lambda: list(lifeline._accepted()))
-        told = bytes(said.result(timeout=20).tolist())
-        port = int.from_bytes(told[:2], "big")
-        for word in (b"x" * 32, b""):
-            with socket.create_connection(("127.0.0.1", port)) as stranger:
-                stranger.sendall(word)
-                stranger.shutdown(socket.SHUT_WR)
-                assert stranger.recv(1) == b""
-        monkeypatch.setattr(lifeline, "distributed", _Broadcast(1, said))
-        [ours] = lifeline._connected("127.0.0.1")
-        [theirs] = accepted.result(timeout=20)
-        with ours, theirs:
-            ours.sendall(b"!")
-            assert theirs.recv(1) == b"!"
+def test_nothing_is_left_of_it():
+    """No thread and no connection, whether or not the work is done."""
+
+    def work(processes: Processes):
+        with Lifeline(processes, "127.0.0.1") as done:
+            processes.wait()
+            assert len(_lifelines()) == 2
+            processes.wait()
+        with contextlib.suppress(KeyError), Lifeline(processes, "127.0.0.1") as failed:
+            processes.wait()
+            raise KeyError
+        return [line.fileno() for line in [*done._lines, *failed._lines]]
+
+    assert run_together(2, work) == [[-1, -1], [-1, -1]]
+    assert _lifelines() == []
 
 
-def test_a_process_of_the_run_is_known_though_its_word_comes_in_pieces():
-    token = bytes(range(32))
-    ours, theirs = socket.socketpair()
-    with ours, theirs, ThreadPoolExecutor(1) as pool:
-        ours.sendall(token[:5])
-        known = pool.submit(lifeline._knows, theirs, token)
-        while select.select([theirs], [], [], 0)[0]:  # until the first piece has been read
-            pass
-        ours.sendall(token[5:])
-        assert known.result(timeout=20)
+class _Alone:
+    """The transport of a process whose only partner has died."""
+
+    def gather(self, _own):
+        raise LostProcessError(ConnectionError("Connection closed by peer"))
 
 
 @pytest.mark.parametrize("rank", [0, 1])
-def test_a_process_that_is_lost_before_all_are_connected_is_told(rank, monkeypatch):
-    def broadcast(_values, _source):
-        raise RuntimeError("Connection closed by peer")
-
-    monkeypatch.setattr(lifeline, "distributed", SimpleNamespace(get_rank=lambda: rank, broadcast=broadcast))
-    with pytest.raises(LostProcessError, match=r"another process of this run .* \(Connection closed by peer\)"):
-        lifeline.Lifeline("127.0.0.1")
+def test_a_process_that_is_lost_before_all_are_connected_is_told(rank):
+    with (
+        pytest.raises(LostProcessError, match=r"another process of this run .* \(Connection closed by peer\)"),
+        Lifeline(Processes(rank, 2, _Alone()), "127.0.0.1"),
+    ):
+        pass
 
 
 def test_a_first_process_that_cannot_be_reached_is_told(monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-
-    def broadcast(values, _source):
-        values[:2] = values.new_tensor(list(port.to_bytes(2, "big")))
-
-    monkeypatch.setattr(lifeline, "distributed", SimpleNamespace(get_rank=lambda: 1, broadcast=broadcast))
-    with pytest.raises(ConfigError, match=r"cannot connect to the first one, at 127.0.0.1 \("):
-        lifeline.Lifeline("127.0.0.1")
+    processes = Processes(1, 2, _Alone())
+    monkeypatch.setattr(processes, "told_by_all", lambda own: [own, own])
+    monkeypatch.setattr(processes, "told_by_first", lambda _make: [None, port, "00"])
+    with (
+        pytest.raises(ConfigError, match=r"cannot connect to the first one, at 127.0.0.1 \("),
+        Lifeline(processes, "127.0.0.1"),
+    ):
+        pass
 
 
 @pytest.mark.skipif(not hasattr(os, "openpty"), reason="needs a terminal that can be played")

@@ -53,23 +53,11 @@ class _Distributed:
         self.calls.append((what, place, group))
 
 
-class _Lifeline:
-    farewells = ()
-
-    def __init__(self, address):
-        assert address == "there"
-
-    def end(self, *, farewell):
-        type(self).farewells += (farewell,)
-
-
 @pytest.fixture
 def fake(monkeypatch):
     found = _Distributed()
     monkeypatch.setattr(torch_transport, "distributed", found)
     monkeypatch.setattr(torch_transport, "join_gpus", lambda _device, _patience: GPUS)
-    monkeypatch.setattr(torch_transport, "Lifeline", _Lifeline)
-    monkeypatch.setattr(_Lifeline, "farewells", ())
     return found
 
 
@@ -87,7 +75,7 @@ NAMES = ("gather", "exchange", "add", "broadcast", "send", "receive")
 
 
 def test_tensors_go_by_the_group_of_their_place(fake):
-    transport = TorchTransport("there", PATIENCE)
+    transport = TorchTransport(PATIENCE)
     Processes(0, 2, transport).compute_on(GPU)
     for device, group in (("meta", GPUS), ("cpu", None)):
         fake.calls.clear()
@@ -96,7 +84,7 @@ def test_tensors_go_by_the_group_of_their_place(fake):
 
 
 def test_nothing_on_a_gpu_is_sent_before_it_is_said(fake):
-    transport = TorchTransport("there", PATIENCE)
+    transport = TorchTransport(PATIENCE)
     processes = Processes(0, 2, transport)
     processes.compute_on(torch.device("cpu"))
     _everything(transport, "cpu")
@@ -107,7 +95,7 @@ def test_nothing_on_a_gpu_is_sent_before_it_is_said(fake):
 
 def test_what_processes_tell_each_other_is_on_the_cpu(fake):
     """Numbers and texts never wait for a GPU."""
-    processes = Processes(0, 2, TorchTransport("there", PATIENCE))
+    processes = Processes(0, 2, TorchTransport(PATIENCE))
     processes.compute_on(GPU)
     processes.counts(3)
     processes.largest(1, 2)
@@ -120,7 +108,7 @@ def test_what_processes_tell_each_other_is_on_the_cpu(fake):
 
 
 def _leave(fake, *, on_gpus, error):
-    with TorchTransport("there", PATIENCE) as transport:
+    with TorchTransport(PATIENCE) as transport:
         if on_gpus:
             transport.use_gpu(GPU)
             transport.use_gpu(GPU)  # twice is once
@@ -138,7 +126,16 @@ def test_groups_are_left_unless_an_exchange_between_gpus_may_hang(fake):
     with pytest.raises(KeyError):
         _leave(fake, on_gpus=True, error="e")
     assert fake.destroyed == 3
-    assert _Lifeline.farewells == (True, False)
+
+
+def test_groups_are_left_as_they_are_where_gpus_may_have_met_only_half(fake, monkeypatch):
+    def fail(_device, _patience):
+        raise KeyError("half")
+
+    monkeypatch.setattr(torch_transport, "join_gpus", fail)
+    with pytest.raises(KeyError, match="half"):
+        _leave(fake, on_gpus=True, error="")
+    assert fake.destroyed == 0
 
 
 def test_torch_without_nccl_is_refused(monkeypatch):
@@ -162,7 +159,7 @@ def test_a_world_of_one_by_the_real_library(device):
     """On a GPU this is NCCL with itself: the calls are those of several processes."""
     distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1, timeout=PATIENCE)
     device = torch.device(device, 0) if device == "cuda" else torch.device(device)
-    with TorchTransport("127.0.0.1", PATIENCE) as transport:
+    with TorchTransport(PATIENCE) as transport:
         if device.type == "cuda":
             transport.use_gpu(device)
         for dtype in (torch.float32, torch.int64, torch.int32, torch.float64):

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 # One process may wait long for another that reads data or writes a model. One that has died is noticed at once by its
-# broken connection, and a machine that is gone by torchrun, which then ends all processes.
+# broken connection, and a machine that is gone by the lifeline.
 _PATIENCE = timedelta(days=7)
 _NAMES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
@@ -47,6 +47,7 @@ def joined_processes() -> Iterator[Processes]:
         return
     from torch import distributed
 
+    from fanin.processes.lifeline import Lifeline
     from fanin.processes.torch_transport import TorchTransport
 
     try:
@@ -58,8 +59,10 @@ def joined_processes() -> Iterator[Processes]:
             f"cannot join the other processes of this run ({error}); the environment says {told}: start fanin by "
             "torchrun, or without these variables to train in one process"
         ) from error
-    with TorchTransport(found["MASTER_ADDR"], _PATIENCE) as transport:
-        yield Processes(rank, size, transport)
+    with TorchTransport(_PATIENCE) as transport:
+        processes = Processes(rank, size, transport)
+        with Lifeline(processes, _address_of_first(found)):
+            yield processes
 
 
 def own_place() -> OwnPlace | None:
@@ -88,6 +91,11 @@ def machine_name() -> str:
 def first_on_machine() -> bool:
     """Whether this process is the first of those on its machine, the one that fills the machine's cache."""
     return os.environ.get("LOCAL_RANK", "0") == "0"
+
+
+def _address_of_first(told: dict[str, str]) -> str:
+    """How the first process is reached: inside the machine where all processes are on it."""
+    return "127.0.0.1" if os.environ.get("LOCAL_WORLD_SIZE") == told["WORLD_SIZE"] else told["MASTER_ADDR"]
 
 
 def _told() -> dict[str, str] | None:

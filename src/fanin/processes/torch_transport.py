@@ -8,7 +8,6 @@ import torch
 from torch import distributed
 
 from fanin.processes.gpu_group import join_gpus
-from fanin.processes.lifeline import Lifeline
 from fanin.processes.lost import exchange
 
 if TYPE_CHECKING:
@@ -24,21 +23,20 @@ class TorchTransport:
     """Exchanges by process groups of torch.distributed; see :class:`fanin.processes.group.Transport`.
 
     What lies in the machines' memories goes by the group that torch.distributed was set up with, what lies on GPUs by
-    one of its own. With it comes a :class:`fanin.processes.lifeline.Lifeline`.
+    one of its own.
 
     Args:
-        address: of the first process's machine.
         patience: how long a process waits for another one that is alive.
 
     Raises:
-        LostProcessError: by every call, where a process has ended or cannot be reached any more. A call for tensors on
-            GPUs gives them before they are there; then it is the lifeline that ends the process.
+        LostProcessError: by every call, where a process has ended. A call that waits for one whose machine has vanished
+            does not end, and one for tensors on GPUs gives them before they are there; then it is a
+            :class:`fanin.processes.lifeline.Lifeline` that ends the process.
     """
 
-    def __init__(self, address: str, patience: timedelta) -> None:
-        self._address, self._patience = address, patience
+    def __init__(self, patience: timedelta) -> None:
+        self._patience, self._on_gpus = patience, False
         self._gpus: ProcessGroup | None = None
-        self._lifeline: Lifeline | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -47,16 +45,14 @@ class TorchTransport:
         self, kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
     ) -> None:
         """Leave the groups; after an error the one of the GPUs is left as it is."""
-        if self._lifeline is not None:
-            self._lifeline.end(farewell=kind is None)
         # To take down a group of GPUs waits for exchanges under way, which after an error may never end.
-        if kind is None or self._lifeline is None:
+        if kind is None or not self._on_gpus:
             distributed.destroy_process_group()
 
     def use_gpu(self, device: torch.device) -> None:
         """Exchange tensors on this process's GPU, too."""
-        if self._lifeline is None:
-            self._lifeline = Lifeline(self._address)
+        if not self._on_gpus:
+            self._on_gpus = True
             self._gpus = join_gpus(device, self._patience)
 
     def gather(self, own: Tensor) -> list[Tensor]:
