@@ -18,7 +18,7 @@ from fanin.data.hpo import write_hpo
 from fanin.data.json_lines import read_records
 from fanin.data.label_rows import label_row_blocks, read_pairs
 from fanin.data.lines import read_lines
-from fanin.data.sparse_features import read_bag_of_words, read_sparse_features
+from fanin.data.sparse_features import bag_of_words_labels, read_bag_of_words, read_sparse_features
 from fanin.data.store import Store
 from fanin.errors import DataError
 from fanin.labels.vocabulary import LabelVocabulary
@@ -98,7 +98,6 @@ FORMATS = {
 }
 
 
-@pytest.mark.filterwarnings("ignore:Reading `.npy`")  # of a header as Python 2 wrote it
 @pytest.mark.parametrize("name", FORMATS)
 @inputs(1_000, 100_000)
 def test_folders(name, count, scratch):
@@ -120,13 +119,13 @@ FILES = {
     "pairs": (RAW_TEXT["filter_labels_test.txt"], lambda path: read_pairs(path, 3, 3)),
     "sparse features": (SPARSE["trn_X_Xf.txt"], read_sparse_features),
     "bag of words": (BAG_OF_WORDS["train.txt"], read_bag_of_words),
+    "labels of a bag of words": (BAG_OF_WORDS["train.txt"], lambda path: list(bag_of_words_labels(path))),
     "dense features": (DENSE["trn_X.npy"], describe_features),
     "records": (JSON_LINES["train.jsonl"], lambda path: list(read_records(path))),
     "label names": (b'"fruit"\n"red \\u00e9"\n"unseen"\n', LabelVocabulary.load),
 }
 
 
-@pytest.mark.filterwarnings("ignore:Reading `.npy`")
 @pytest.mark.parametrize("name", FILES)
 @inputs()
 def test_files(name, count, scratch):

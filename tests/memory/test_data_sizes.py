@@ -73,6 +73,19 @@ def test_features_by_the_head_of_their_files(tmp_path):
     assert sampled_sizes(open_dataset(tmp_path), recipe) == DataSizes(2, 3, 1, 2.0, columns=5, feature_bytes=2)
 
 
+def test_a_bag_of_words_is_not_read_whole(tmp_path, monkeypatch):
+    (tmp_path / "train.txt").write_text("3 7 2\n0,1 0:1 4:2\n0,1 6:1\n0,1 1:1 2:1 3:1\n")
+    (tmp_path / "test.txt").write_text("1 7 2\n 0:1\n")
+    recipe = load_recipe("plain", ["encoder={kind: features, out_features: 4}", "classifier.fan_in=2"])
+    dataset = open_dataset(tmp_path)
+    with monkeypatch.context() as patched:
+        patched.delattr("fanin.data.bag_of_words.read_bag_of_words")
+        assert sampled_sizes(dataset, recipe) == DataSizes(2, 3, 1, 2.0, columns=7, values_per_text=2.0)
+    (block,), whole = dataset.label_blocks("train"), dataset.positives("train")
+    assert block.indices.tolist() == whole.indices.tolist() == [0, 1] * 3
+    assert block.indptr.tolist() == whole.indptr.tolist()
+
+
 def test_a_training_split_without_texts(tmp_path):
     for name, content in (
         ("Y", "a\n"),

@@ -23,7 +23,7 @@ BASE = 300 << 20
 @pytest.fixture(autouse=True)
 def _base_of_a_fresh_process(monkeypatch):
     """Whatever earlier tests left in this process must not count as the libraries' memory."""
-    monkeypatch.setattr("fanin.memory.check.base_bytes", lambda: BASE)
+    monkeypatch.setattr("fanin.memory.check.base_bytes", lambda _encoder: BASE)
 
 
 @pytest.mark.parametrize("machines", ["aab", "abc", "aaa"])

@@ -100,6 +100,35 @@ def test_two_processes(name, labels, many_labels, tmp_path):
     check(many_labels(labels, max(20_000, labels // 8)), MATRIX[name], tmp_path, processes=2)
 
 
+@pytest.fixture(scope="session")
+def minilm_shaped(tmp_path_factory):
+    """The folder of a transformer of all-MiniLM-L6-v2's sizes, its weights drawn at random."""
+    transformers, tokenizers = pytest.importorskip("transformers"), pytest.importorskip("tokenizers")
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *(f"word{i}" for i in range(30_518))]
+    backend = tokenizers.Tokenizer(
+        tokenizers.models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="[UNK]")
+    )
+    backend.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    config = transformers.BertConfig(
+        vocab_size=len(words), hidden_size=384, num_hidden_layers=6, num_attention_heads=12, intermediate_size=1536
+    )
+    folder = tmp_path_factory.mktemp("minilm-shaped")
+    transformers.BertModel(config).save_pretrained(folder)
+    transformers.PreTrainedTokenizerFast(
+        tokenizer_object=backend, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]"
+    ).save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.long
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("recipe", ["minilm", "minilm-frozen"])
+@pytest.mark.parametrize("labels", [1000, 100_000])
+def test_transformers(recipe, labels, minilm_shaped, tmp_path):
+    write_synthetic(tmp_path / "data", SyntheticTexts(labels), 2000, 5)
+    check(tmp_path / "data", (recipe, f"encoder.model={minilm_shaped}"), tmp_path)
+
+
 @pytest.mark.long
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("form", ["dense", "sparse"])

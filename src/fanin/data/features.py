@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tokenize
+import warnings
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -53,7 +54,8 @@ def open_features(path: Path) -> NDArray[np.floating[Any]]:
         DataError: the file is missing, no ``.npy`` file, truncated, holds pickled objects, or is not such a matrix.
     """
     try:
-        with np.errstate(over="raise"):  # in the size of a shape that cannot be
+        with warnings.catch_warnings(), np.errstate(over="raise"):  # in the size of a shape that cannot be
+            warnings.simplefilter("ignore")  # of headers as old versions wrote them; what is no matrix is refused below
             features = np.load(path, mmap_mode="r", allow_pickle=False)
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
@@ -103,7 +105,8 @@ def _finite_blocks(features: NDArray[np.floating[Any]], source: str) -> Iterator
     """Blocks (n, D) of rows as float64."""
     step = max(1, _BLOCK_VALUES // features.shape[1])
     for start in range(0, len(features), step):
-        block = np.asarray(features[start : start + step], dtype=np.float64)
+        with np.errstate(invalid="ignore"):  # numpy warns of a signalling NaN that it widens; it is refused below
+            block = np.asarray(features[start : start + step], dtype=np.float64)
         bad = ~(np.abs(block) <= np.finfo(np.float32).max)
         if bad.any():
             row, column = np.argwhere(bad)[0]

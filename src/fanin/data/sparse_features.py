@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from fanin.data.tokens import describe_token, scan
 from fanin.errors import DataError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -50,11 +51,63 @@ def sparse_feature_sizes(path: Path) -> FeatureSizes:
         DataError: as :func:`read_sparse_features`.
     """
     _, columns, _ = _read_header(path)
+    return _sizes(path, columns, blocks_after_header(path))
+
+
+def _sizes(path: Path, columns: int, blocks: Iterator[tuple[int, bytes]]) -> FeatureSizes:
     values = lines = 0
-    for first_line, block in islice(blocks_after_header(path), 1):
+    for first_line, block in islice(blocks, 1):
         values += len(scan(path, first_line, block, columns, signed=True, name="feature").number)
         lines += block.count(b"\n")
     return FeatureSizes(columns, 0, values / max(lines, 1))
+
+
+class BagOfWordsHeader(NamedTuple):
+    """What the first line of a file of the Extreme Classification Repository promises.
+
+    Attributes:
+        rows: N.
+        columns: D0, the number of features.
+        labels: L.
+    """
+
+    rows: int
+    columns: int
+    labels: int
+
+
+def read_bag_of_words_header(path: Path) -> BagOfWordsHeader:
+    """The header of a file that :func:`read_bag_of_words` reads.
+
+    Raises:
+        DataError: the file is unreadable or empty, or the header is malformed.
+    """
+    rows, columns, labels = _read_header(path)
+    if labels is None:
+        raise DataError(f'{path}, line 1: expected the header "rows features labels", found two numbers')
+    return BagOfWordsHeader(rows, columns, labels)
+
+
+def bag_of_words_sizes(path: Path) -> FeatureSizes:
+    """As :func:`sparse_feature_sizes`, of a file that :func:`read_bag_of_words` reads."""
+    columns = read_bag_of_words_header(path).columns
+    return _sizes(path, columns, ((line, _part(block)[1]) for line, block in blocks_after_header(path)))
+
+
+def bag_of_words_labels(path: Path) -> Iterator[LabelRows]:
+    """The labels alone of a file that :func:`read_bag_of_words` reads, in blocks of rows.
+
+    Raises:
+        DataError: as there, but for what is wrong with the features.
+    """
+    header, seen = read_bag_of_words_header(path), 0
+    for first_line, block in blocks_after_header(path):
+        tokens = scan(path, first_line, _part(block)[0], header.labels, with_values=False)
+        lines = block.count(b"\n")
+        yield make_label_rows(tokens.line, tokens.number, lines, header.labels)
+        seen += lines
+    if seen != header.rows:
+        raise row_mismatch(path, header.rows, f"{seen} lines behind it")
 
 
 def read_bag_of_words(path: Path) -> tuple[SparseFeatures, LabelRows]:
@@ -65,9 +118,7 @@ def read_bag_of_words(path: Path) -> tuple[SparseFeatures, LabelRows]:
     Raises:
         DataError: as :func:`read_sparse_features`, or a label is not a whole number in [0, labels).
     """
-    n_rows, columns, n_labels = _read_header(path)
-    if n_labels is None:
-        raise DataError(f'{path}, line 1: expected the header "rows features labels", found two numbers')
+    n_rows, columns, n_labels = read_bag_of_words_header(path)
     collected = _Collected(path, n_rows, columns)
     parts = []
     for first_line, block in blocks_after_header(path):

@@ -69,7 +69,7 @@ def check_memory(
         DataError: a file is faulty.
         ConfigError: a setting does not fit the data, or the processes cannot share the classifier.
     """
-    base = base_bytes()
+    base = base_bytes(recipe.encoder)
     room = find_room(device, processes)
     team, gpu = Team(processes.size, room.on_machine), room.gpu is not None
     shortages: list[_Shortage] = []

@@ -12,9 +12,9 @@ from fanin.memory.parts import Stage, moved, part
 from fanin.memory.shares import gradient_bytes, own_rows, vector_bytes
 from fanin.processes.spread import CHUNK_BYTES
 from fanin.recipes.classifier_recipe import AutogradDenseSection, DenseStartSection, FixedFanInSection
-from fanin.recipes.recipe import TransformerSection
 from fanin.training.assemble_classifier import finds_related_labels
 from fanin.training.preparation import SCORING_BATCH
+from fanin.training.warm_start import TEXTS_AT_A_TIME
 
 if TYPE_CHECKING:
     from fanin.classifier.interface import Classifier
@@ -83,7 +83,8 @@ def training_stages(run: LaidOutRun, base: int) -> list[Stage]:
         base: as in :func:`fanin.memory.plan.plan_memory`.
     """
     recipe, sizes, encoder, gpu = run.recipe, run.sizes, run.encoder, run.gpu
-    start = part("Python and libraries", base + (COMPILER if _imports_compiler(recipe) else 0))
+    compiler = COMPILER if isinstance(recipe.classifier, AutogradDenseSection) else 0
+    start = part("Python and libraries", base + compiler)
     context = moved(part(CUDA, gpu_parts.CONTEXT), gpu=True) if gpu else []
     data = data_parts.data_parts(recipe, sizes, encoder_parts.kept_vector_bytes(encoder))
     model = _Learned(encoder_parts.weight_parts(encoder), classifier_parts.weight_parts(run.classifier))
@@ -124,10 +125,6 @@ def prediction_stage(run: LaidOutRun, training: Stage, rows: int) -> Stage:
     loaded = [held for held in training.parts if held.name in needed]
     model = [*encoder_parts.weight_parts(run.encoder), *classifier_parts.weight_parts(run.whole)]
     return Stage("prediction", (*loaded, *moved(model, gpu=run.gpu), *_ranking(run, run.whole, rows, rows)))
-
-
-def _imports_compiler(recipe: Recipe) -> bool:
-    return isinstance(recipe.encoder, TransformerSection) or isinstance(recipe.classifier, AutogradDenseSection)
 
 
 def _update_state(run: LaidOutRun) -> _Learned:
@@ -256,6 +253,13 @@ def _clustering_bytes(recipe: Recipe, sizes: DataSizes, encoder: Encoder) -> int
     return data_parts.label_order_bytes(recipe, sizes, base_encoder(encoder).out_features)
 
 
+def _summed_bytes(run: LaidOutRun) -> int:
+    """Vectors of a batch of texts on their way into their labels' sums: encoded, and again one a relevant label."""
+    rows = min(TEXTS_AT_A_TIME, run.sizes.rows)
+    encoding = encoder_parts.activation_bytes(run.encoder, run.recipe, run.sizes, rows, training=False)
+    return encoding + int(rows * (1 + run.sizes.labels_per_text) * run.encoder.out_features * _FLOAT)
+
+
 def _start_bytes(run: LaidOutRun) -> int:
     section, sizes = run.recipe.classifier, run.sizes
     if not isinstance(section, FixedFanInSection | DenseStartSection):
@@ -264,5 +268,5 @@ def _start_bytes(run: LaidOutRun) -> int:
         return data_parts.relevant_texts_bytes(sizes)
     if section.start == "centroids":
         sums = min(_CENTROID_CHUNK, run.whole.out_features * run.encoder.out_features * _FLOAT)
-        return 6 * sums + 2 * _LONG * sizes.rows
+        return max(6 * sums, sums + _summed_bytes(run)) + 2 * _LONG * sizes.rows
     return 0

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from fanin.training.progress import ProgressDisplay
 
 CHUNK_VALUES = 1 << 24  # of the sums of a chunk of labels: 32,768 labels of 512 features, few behind a wide layer
-_BATCH = 2048
+TEXTS_AT_A_TIME = 2048
 _LOOKED_AT = 1 << 14  # texts whose labels are looked at in one go
 
 
@@ -113,7 +113,7 @@ def _relevant(split: Split, rows: NDArray[np.int64], places: NDArray[np.int64]) 
 
 
 def _encoded(encoder: Encoder, split: Split, rows: NDArray[np.int64]) -> Iterator[tuple[torch.Tensor, Batch]]:
-    for batch in Batches(split, _BATCH, shuffle=False, rows=rows).epoch():
+    for batch in Batches(split, TEXTS_AT_A_TIME, shuffle=False, rows=rows).epoch():
         x = encode(encoder, batch.inputs)
         assert not isinstance(x, ActiveInputs), "the recipe is checked for it"
         yield x, batch
