@@ -8,6 +8,7 @@ from hashlib import sha256
 import numpy as np
 import pytest
 
+from fanin.cli.text_input import file_texts
 from fanin.data.building import build_store
 from fanin.data.catalog import CatalogEntry, PackagedFile, _unpack
 from fanin.data.content import content_key, make_key
@@ -115,6 +116,7 @@ def test_folders(name, count, scratch):
 
 FILES = {
     "lines": (RAW_TEXT["trn_X.txt"], lambda path: list(read_lines(path))),
+    "texts to predict": (RAW_TEXT["trn_X.txt"], lambda path: list(file_texts(path))),
     "label rows": (RAW_TEXT["trn_X_Y.txt"], lambda path: list(label_row_blocks(path))),
     "pairs": (RAW_TEXT["filter_labels_test.txt"], lambda path: read_pairs(path, 3, 3)),
     "sparse features": (SPARSE["trn_X_Xf.txt"], read_sparse_features),
