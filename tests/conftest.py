@@ -23,6 +23,7 @@ from triton_under_test import triton_backend, triton_parameter
 
 pytest_plugins = [
     "fuzzing",
+    "interrupted_runs",
     "planted",
     "planted_encoders",
     "run_processes",

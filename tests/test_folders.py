@@ -7,7 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from fanin.folders import link_out_of, remove_drafts, remove_folder, replace_file, replacing_folder
+from fanin.folders import (
+    link_out_of,
+    make_folder,
+    read_in_place,
+    remove_drafts,
+    remove_folder,
+    replace_file,
+    replacing_folder,
+    settle_folders,
+)
 
 
 def names(folder):
@@ -44,6 +53,61 @@ def test_everything_is_on_the_disk_before_it_takes_its_place(tmp_path, monkeypat
     parts = [tmp_path / "model", *(tmp_path / "model").rglob("*")]
     assert {path.stat().st_ino for path in parts} == set(done[:at])
     assert done[at + 1] == tmp_path.stat().st_ino
+
+
+@pytest.mark.parametrize("make", [make_folder, lambda folder: fill(folder / "model")])
+def test_folders_above_are_on_the_disk_too(make, tmp_path, monkeypatch):
+    done, fsync = [], os.fsync
+
+    def flushed(descriptor):
+        done.append(os.fstat(descriptor).st_ino)
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", flushed)
+    make(tmp_path / "a" / "b")
+    assert {path.stat().st_ino for path in (tmp_path, tmp_path / "a")} <= set(done)
+    done.clear()
+    make_folder(tmp_path / "a" / "b")
+    assert not done
+
+
+def test_what_died_between_two_renames_is_put_right(tmp_path):
+    for name in ("lost", "there", "there.previous"):
+        fill(tmp_path / name, name)
+    (tmp_path / "lost").rename(tmp_path / "lost.previous")
+    (tmp_path / "foreign.previous").mkdir()
+    settle_folders(tmp_path, "mark")
+    settle_folders(tmp_path / "missing", "mark")
+    assert names(tmp_path) == ["foreign.previous", "lost", "there"]
+    assert (tmp_path / "lost" / "mark").read_text() == "lost"
+    assert (tmp_path / "there" / "mark").read_text() == "there"
+
+
+def test_a_folder_that_is_never_left_alone_is_read_at_last(tmp_path):
+    fill(tmp_path / "model", "0")
+    reads = []
+
+    def read(folder):
+        found = (folder / "mark").read_text()
+        fill(tmp_path / "model", str(len(reads) + 1))
+        reads.append(found)
+        return found
+
+    assert read_in_place(tmp_path / "model", read) == reads[-1]
+    assert reads == [str(i) for i in range(len(reads))]
+
+
+def test_errors_about_a_folder_that_is_left_alone_are_told(tmp_path):
+    fill(tmp_path / "model")
+    for name, error in (("model", ZeroDivisionError), ("missing", FileNotFoundError), ("model/mark", OSError)):
+
+        def read(folder, error=error):
+            if error is ZeroDivisionError:
+                raise error
+            return (folder / "mark").read_text()
+
+        with pytest.raises(error):
+            read_in_place(tmp_path / name, read)
 
 
 @pytest.mark.parametrize("target", ["/etc", "..", "../other", "inner/../../other"])

@@ -8,15 +8,18 @@ import re
 import secrets
 import shutil
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
+
+Found = TypeVar("Found")
 
 _DRAFT_NAME = re.compile(r".+\.writing-\d+(-[0-9a-f]{8})?")
 _LEFTOVER_SECONDS = 24 * 3600
 _SWAP_ATTEMPTS = 10
+_PREVIOUS = ".previous"
 
 
 @contextlib.contextmanager
@@ -24,7 +27,8 @@ def replacing_folder(folder: Path, mark: str) -> Iterator[Path]:
     """A temporary folder beside ``folder`` that takes its place when the block ends without an error.
 
     All files are flushed to disk first. What stood there before is kept until then, as ``<name>.previous``; a crash
-    between the two renames leaves it under that name. An error removes the temporary folder and changes nothing.
+    between the two renames leaves it under that name, see :func:`settle_folder`. An error removes the temporary folder
+    and changes nothing.
     Temporary folders of processes that died a day ago or more are removed. Of several processes that fill one folder
     at the same time the last one stays.
 
@@ -41,11 +45,10 @@ def replacing_folder(folder: Path, mark: str) -> Iterator[Path]:
         OSError: the folder cannot be written.
     """
     folder = folder.resolve()
-    previous = folder.with_name(f"{folder.name}.previous")
-    temporary = _draft(folder)
+    previous, temporary = _previous(folder), _draft(folder)
     _refuse_foreign(folder, mark)
     _refuse_foreign(previous, mark)
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(folder.parent)
     _remove_leftovers(folder)
     temporary.mkdir()
     try:
@@ -59,6 +62,76 @@ def replacing_folder(folder: Path, mark: str) -> Iterator[Path]:
         raise
     _sync(folder.parent)
     _remove(previous, folder)
+
+
+def settle_folder(folder: Path, mark: str) -> None:
+    """Put right what a process left that died while it replaced a folder.
+
+    The folder before is put back where none has taken its place, and else removed. Only where no other process is at
+    work.
+
+    Args:
+        folder: what was being replaced.
+        mark: see :func:`replacing_folder`.
+
+    Raises:
+        OSError: it cannot be put back.
+    """
+    previous = _previous(folder)
+    if not (previous / mark).is_file():
+        return
+    if (folder / mark).is_file():
+        remove_folder(previous)
+    else:
+        previous.replace(folder)
+        _sync(folder.parent)
+
+
+def settle_folders(parent: Path, mark: str) -> None:
+    """:func:`settle_folder` for every folder inside another one."""
+    for previous in sorted(parent.glob(f"*{_PREVIOUS}")):
+        settle_folder(previous.with_name(previous.name.removesuffix(_PREVIOUS)), mark)
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder, with those above it that are missing, so that it is found after a power cut.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    for folder in missing:
+        _sync(folder.parent)
+
+
+def read_in_place(folder: Path, read: Callable[[Path], Found]) -> Found:
+    """What is read of a folder that another process may replace meanwhile: all of it of one folder.
+
+    Where another one has come to stand there before the reading was over, that one is read instead.
+
+    Args:
+        folder: what :func:`replacing_folder` fills; between its two renames ``<name>.previous`` stands in.
+        read: reads a folder; its errors about one that was taken away while it read are no errors.
+    """
+    for _ in range(_SWAP_ATTEMPTS):
+        here = _standing(folder)
+        try:
+            held = os.open(here, os.O_RDONLY | os.O_DIRECTORY)  # so that no other folder gets its number meanwhile
+        except OSError:
+            continue
+        try:
+            found = read(here)
+        except Exception:
+            if _stands(held, here):
+                raise
+        else:
+            if _stands(held, here):
+                return found
+            del found  # there may not be memory for two
+        finally:
+            os.close(held)
+    return read(folder)  # there is none, or one that is never left alone for so long
 
 
 def replace_file(path: Path, text: str) -> None:
@@ -103,6 +176,23 @@ def remove_drafts(folder: Path) -> None:
         if _DRAFT_NAME.fullmatch(path.name):
             with contextlib.suppress(OSError):
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def _previous(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}{_PREVIOUS}")
+
+
+def _standing(folder: Path) -> Path:
+    """The folder, or what another process has made of it or of the older one that it was."""
+    others = (folder, _previous(folder), folder.with_name(folder.name.removesuffix(_PREVIOUS)))
+    return next((other for other in others if other.exists()), folder)
+
+
+def _stands(held: int, folder: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(held), folder.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _draft(folder: Path) -> Path:

@@ -83,7 +83,9 @@ def test_what_a_killed_process_left_is_put_right(tmp_path, recipe):
     path = begun(tmp_path / "run", recipe)
     (path / "model.previous").mkdir()
     (path / "model.previous" / "model.json").write_text("{}")
-    (path / "checkpoints").mkdir()
+    for name in ("step-00000005.previous", "step-00000009.previous", "step-00000009"):
+        (path / "checkpoints" / name).mkdir(parents=True)
+        (path / "checkpoints" / name / "checkpoint.json").write_text(name)
     for name in ("model.writing-12-0123abcd", "checkpoints/step-00000005.writing-9-00000000"):
         (path / name).mkdir()
         (path / name / "half").touch()
@@ -98,7 +100,8 @@ def test_what_a_killed_process_left_is_put_right(tmp_path, recipe):
         "recipe.yaml",
         "run.json",
     ]
-    assert list((path / "checkpoints").iterdir()) == []
+    found = {p.name: (p / "checkpoint.json").read_text() for p in (path / "checkpoints").iterdir()}
+    assert found == {"step-00000005": "step-00000005.previous", "step-00000009": "step-00000009"}
 
 
 def test_a_newer_model_is_not_replaced_by_an_older_one(tmp_path, recipe):
@@ -108,6 +111,18 @@ def test_a_newer_model_is_not_replaced_by_an_older_one(tmp_path, recipe):
         (path / name / "model.json").write_text(f'"{name}"')
     with RunFolder.open(path) as run:
         assert (run.model / "model.json").read_text() == '"model"'
+    assert not (path / "model.previous").exists()
+
+
+def test_what_stands_in_the_place_of_a_model_is_put_aside(tmp_path, recipe):
+    with RunFolder.open(begun(tmp_path / "run", recipe)) as run:
+        assert not run.put_model_aside()
+        for content in ("older", "newer"):
+            run.model.mkdir()
+            (run.model / "model.json").write_text(content)
+            assert run.put_model_aside()
+            assert not run.model.exists()
+            assert (run.path / "model.damaged" / "model.json").read_text() == content
 
 
 @pytest.mark.parametrize(

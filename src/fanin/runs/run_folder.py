@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from fanin.errors import CheckpointError, ConfigError
-from fanin.folders import remove_drafts, replace_file
+from fanin.folders import make_folder, remove_drafts, remove_folder, replace_file, settle_folder, settle_folders
 from fanin.recipes.recipe_files import recipe_text
 from fanin.runs.run_log import RunLog
 from fanin.version import __version__
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 RECIPE, LOG, METRICS, MODEL = "recipe.yaml", "log.jsonl", "metrics.json", "model"
 RUN_FILE, CHECKPOINTS = "run.json", "checkpoints"
 _FORMAT = 1
+_MODEL_MARK, _CHECKPOINT_MARK = "model.json", "checkpoint.json"  # what is in every such folder that is whole
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ class RunFolder:
         origin = RunOrigin(str(data.resolve()), score_test, device)
         made = not path.exists()
         try:
-            path.mkdir(parents=True, exist_ok=True)
+            make_folder(path)
             if any(path.iterdir()):
                 raise ConfigError(f"{path}: the run folder is not empty; name a new one, or delete it first")
             lock = _locked(path, os.O_RDWR | os.O_CREAT | os.O_EXCL)
@@ -98,8 +99,8 @@ class RunFolder:
     def open(cls, path: Path) -> RunFolder:
         """Take up a run that another process has left.
 
-        What that process was writing when it was killed is removed, and of a model that it was replacing the older one
-        is put back.
+        What that process was writing when it was killed is removed, and of a model or checkpoint that it was replacing
+        the older one is put back.
 
         Raises:
             CheckpointError: there is no run, its description is damaged, or the folder cannot be written.
@@ -130,7 +131,7 @@ class RunFolder:
     @property
     def has_model(self) -> bool:
         """Whether a model was kept."""
-        return (self.model / "model.json").is_file()
+        return (self.model / _MODEL_MARK).is_file()
 
     def write_recipe(self, recipe: Recipe) -> None:
         """Write the resolved recipe.
@@ -147,6 +148,16 @@ class RunFolder:
             replace_file(path, json.dumps(metrics, indent=2) + "\n")
         except OSError as error:
             raise CheckpointError(f"{path}: cannot be written ({error.strerror or error})") from error
+
+    def put_model_aside(self) -> bool:
+        """Keep what stands in the place of the model as ``model.damaged``; gives whether there was something."""
+        aside = self.path / f"{MODEL}.damaged"
+        remove_folder(aside)
+        try:
+            self.model.rename(aside)
+        except OSError:
+            return False
+        return True
 
     def discard(self) -> None:
         """Remove what :meth:`create` wrote, and the folder if it made that."""
@@ -170,10 +181,9 @@ class RunFolder:
         self.close()
 
     def _recover(self) -> None:
-        previous = self.path / f"{MODEL}.previous"
         try:
-            if not self.has_model and (previous / "model.json").is_file():
-                previous.replace(self.model)
+            settle_folder(self.model, _MODEL_MARK)
+            settle_folders(self.checkpoints, _CHECKPOINT_MARK)
             for folder in (self.path, self.checkpoints):
                 if folder.is_dir():
                     remove_drafts(folder)
@@ -229,7 +239,7 @@ def model_folder(path: Path) -> Path:
     """
     previous = path.resolve().with_name(f"{path.resolve().name}.previous")
     for candidate in (path / MODEL, path / f"{MODEL}.previous", path, *([] if path.exists() else [previous])):
-        if (candidate / "model.json").is_file():
+        if (candidate / _MODEL_MARK).is_file():
             return candidate
     if not path.exists():
         raise CheckpointError(f"{path}: there is no such folder; give a run folder or a model folder")
