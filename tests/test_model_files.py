@@ -1,6 +1,7 @@
 """Model folders: what is saved comes back, and nothing that does not fit is used."""
 
 import json
+import random
 import re
 import resource
 import shutil
@@ -10,8 +11,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from described_models import body_of, describe, note_file
+from fanin import model_files
 from fanin.errors import CheckpointError
-from fanin.model_files import load_model, save_model
+from fanin.model_description import model_digest
+from fanin.model_files import load_model, load_networks, save_model
 from fanin.runs.run_folder import model_folder
 
 
@@ -25,19 +29,12 @@ def folder(runs, tmp_path):
     return shutil.copytree(runs["plain"][1].model, tmp_path / "model")
 
 
-def describe(folder, **changes):
-    path = folder / "model.json"
-    description = json.loads(path.read_text(encoding="utf-8")) | changes
-    path.write_text(json.dumps(description), encoding="utf-8")
-
-
 def rewrite(folder, name, change):
-    """Change a weight file's tensors and note its new size, as an attacker or a bug would."""
+    """Change a weight file's tensors and note it in the description, as an attacker or a bug would."""
     tensors = {key: tensor.clone() for key, tensor in load_file(folder / name).items()}
     change(tensors)
     save_file(tensors, folder / name)
-    description = json.loads((folder / "model.json").read_text(encoding="utf-8"))
-    describe(folder, bytes=description["bytes"] | {name: (folder / name).stat().st_size})
+    note_file(folder, name)
 
 
 @pytest.mark.parametrize("name", ["plain", "dense"])
@@ -81,8 +78,7 @@ def test_a_loaded_encoder_can_be_trained_on(folder):
 
 @pytest.mark.parametrize("blocks", [0, 2, 10**9, -1, "1", None])
 def test_promised_blocks_are_not_built(blocks, folder):
-    description = json.loads((folder / "model.json").read_text(encoding="utf-8"))
-    part = description["encoder"]
+    part = body_of(folder)["encoder"]
     describe(folder, encoder=part | {"settings": part["settings"] | {"blocks": blocks}})
     with pytest.raises(CheckpointError, match="model.json: encoder.blocks"):
         load_model(folder)
@@ -134,6 +130,75 @@ def test_a_truncated_file_is_named(name, folder):
         load_model(folder)
 
 
+def test_any_flipped_bit_is_found_and_its_file_named(folder):
+    rng, digest = random.Random(0), model_digest(folder)
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        content = path.read_bytes()
+        for place in rng.sample(range(len(content)), min(20, len(content))):
+            changed = content[:place] + bytes([content[place] ^ (1 << rng.randrange(8))]) + content[place + 1 :]
+            if path.name == "model.json" and changed.split() == content.split():
+                continue  # between two values
+            path.write_bytes(changed)
+            for read in (load_model, load_networks, model_digest):
+                with pytest.raises(CheckpointError, match=str(path)):
+                    read(folder)
+        path.write_bytes(content)
+    assert model_digest(folder) == digest
+    load_model(folder)
+
+
+def as_format_1(folder):
+    """Write the description that versions before wrote."""
+    body = body_of(folder)
+    sizes = {name: noted["bytes"] for name, noted in body.pop("files").items()}
+    (folder / "model.json").write_text(json.dumps({"format": 1, **body, "bytes": sizes}), encoding="utf-8")
+
+
+def test_a_model_of_format_1_is_read_and_its_sizes_are_checked(folder):
+    texts = ["word1 word2", ""]
+    expected = load_model(folder).predict(texts, 3)
+    as_format_1(folder)
+    assert load_model(folder).predict(texts, 3) == expected
+    save_model(load_model(folder), folder)
+    assert json.loads((folder / "model.json").read_text(encoding="utf-8"))["format"] == 2
+    as_format_1(folder)
+    path = folder / "classifier.safetensors"
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(CheckpointError, match="classifier.safetensors: truncated or damaged"):
+        load_model(folder)
+
+
+def test_a_saved_model_is_known_again_by_its_digest(runs, tmp_path):
+    digests = {name: save_model(runs[name][0].model, tmp_path / name) for name in ("plain", "dense")}
+    assert digests["plain"] != digests["dense"]
+    assert digests == {name: model_digest(tmp_path / name) for name in digests}
+    assert save_model(load_model(tmp_path / "plain"), tmp_path / "again") == digests["plain"]
+
+
+@pytest.mark.parametrize("name", ["model", "model.previous"])
+def test_a_model_that_is_replaced_while_it_is_read_is_read_whole(name, runs, folder, monkeypatch):
+    """Files of two models fit each other here in all but what they hold."""
+    newer, load_into = runs["plain"][0].model, model_files.load_into
+    older = load_model(folder)
+    older.encoder.table.data += 1  # read before the other is there
+    save_model(older, folder)
+    folder.rename(folder.with_name(name))
+    replaced = []
+
+    def load_later(module, path):
+        if not replaced:
+            save_model(newer, folder)
+            replaced.append(True)
+        load_into(module, path)
+
+    monkeypatch.setattr(model_files, "load_into", load_later)
+    found = load_model(folder.with_name(name))
+    assert replaced
+    for part in ("encoder", "classifier"):
+        for key, tensor in getattr(found, part).state_dict().items():
+            assert torch.equal(tensor, getattr(newer, part).state_dict()[key]), key
+
+
 @pytest.mark.parametrize("name", ["encoder.safetensors", "classifier.safetensors", "labels.jsonl", "tokenizer"])
 def test_a_missing_file_is_named(name, folder):
     path = folder / name
@@ -143,7 +208,10 @@ def test_a_missing_file_is_named(name, folder):
 
 
 @pytest.mark.parametrize(
-    "content", ["", "[]", "{}", '{"format": 1}', "[" * 100_000, '{"format": 2}', '{"format": "1"}', "\x00"]
+    "content",
+    ["", "[]", "{}", '{"format": 1}', "[" * 100_000, '{"format": 2}', '{"format": "1"}', "\x00", '{"format": [1]}']
+    + [f'{{"format": 2, "sha256": "x", "model": {model}}}' for model in ("3", "{}", '{"files": 3}')]
+    + [f'{{"format": 1, "bytes": {sizes}}}' for sizes in ("3", "{}", '{"x": 1}', '{"x": {}}')],
 )
 def test_a_foreign_description_is_refused(content, folder):
     (folder / "model.json").write_text(content, encoding="utf-8")
@@ -152,15 +220,14 @@ def test_a_foreign_description_is_refused(content, folder):
 
 
 def test_a_newer_format_says_which_is_read(folder):
-    describe(folder, format=2)
-    with pytest.raises(CheckpointError, match=r"format 2; this version of fanin reads format 1"):
+    (folder / "model.json").write_text('{"format": 3}', encoding="utf-8")
+    with pytest.raises(CheckpointError, match=r"format 3; this version of fanin reads formats 1 and 2"):
         load_model(folder)
 
 
 @pytest.mark.parametrize("size", [10**12, 10**30, -1, 1.5, "many", None])
 def test_promised_sizes_are_not_allocated(size, folder):
-    description = json.loads((folder / "model.json").read_text(encoding="utf-8"))
-    part = description["classifier"]
+    part = body_of(folder)["classifier"]
     describe(folder, classifier=part | {"settings": part["settings"] | {"out_features": size}})
     with pytest.raises(CheckpointError):
         load_model(folder)
@@ -168,8 +235,7 @@ def test_promised_sizes_are_not_allocated(size, folder):
 
 @pytest.mark.parametrize("setting", ["trust", "backend", "device"])
 def test_settings_of_another_layer_are_refused(setting, folder):
-    description = json.loads((folder / "model.json").read_text(encoding="utf-8"))
-    part = description["classifier"]
+    part = body_of(folder)["classifier"]
     describe(folder, classifier=part | {"settings": part["settings"] | {setting: "cuda"}})
     with pytest.raises(CheckpointError):
         load_model(folder)
@@ -207,19 +273,18 @@ def test_tensors_that_do_not_fit_are_refused(change, folder):
 
 
 def test_files_outside_the_folder_are_not_followed(folder):
-    description = json.loads((folder / "model.json").read_text(encoding="utf-8"))
-    describe(folder, bytes=description["bytes"] | {"../../etc/hostname": 1})
-    with pytest.raises(CheckpointError, match="model.json"):
+    (folder.parent / "secret").touch()
+    listed = body_of(folder)["files"]
+    describe(folder, files=listed | {"../secret": listed["labels.jsonl"]})
+    with pytest.raises(CheckpointError, match="secret: is missing, but listed in model.json"):
         load_model(folder)
 
 
 def test_a_tokenizer_of_another_size_is_refused(folder, planted, tiny_recipe, train):
     other, _ = train(planted, tiny_recipe("plain", "training.epochs=1", "tokenizer.unknown_buckets=7"))
     other.model.tokenizer.save(folder / "tokenizer")
-    path = folder / "tokenizer" / "fanin_tokenizer.json"
-    description = json.loads((folder / "model.json").read_text(encoding="utf-8"))
-    describe(folder, bytes=description["bytes"] | {"tokenizer/fanin_tokenizer.json": path.stat().st_size})
-    with pytest.raises(CheckpointError, match="tokenizer"):
+    note_file(folder, "tokenizer/fanin_tokenizer.json")
+    with pytest.raises(CheckpointError, match="the tokenizer has"):
         load_model(folder)
 
 

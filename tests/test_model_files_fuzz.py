@@ -1,5 +1,6 @@
 """Whatever a model folder holds, loading it gives a model that predicts or one of our errors, and takes no memory."""
 
+import hashlib
 import json
 import struct
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from described_models import sealed
 from fanin.data.feature_rows import DenseFeatures, SparseFeatures
 from fanin.encoders.features import SparseFeatureEncoder
 from fanin.encoders.tokenization import Tokenizer
@@ -14,7 +16,7 @@ from fanin.errors import CheckpointError
 from fanin.model_files import load_model, save_model
 from fanin.tensor_files import read_tensors, tensor_shapes, write_tensors
 from fuzzing import Folder, bounded_memory, inputs, try_inputs
-from mutations import mutated, mutated_json, mutated_tensors
+from mutations import mutated, mutated_json, mutated_tensors, mutated_value
 from untrained_models import MODELS, TEXTS, made
 
 DENSE_ROWS = DenseFeatures(np.ones((2, 5), np.float32))
@@ -41,11 +43,15 @@ def saved(tmp_path_factory):
     return found
 
 
-def with_sizes(files, contents):
-    """The same contents, and a description that has their sizes."""
-    description = json.loads(files["model.json"])
-    description["bytes"] |= {name: len(content) for name, content in contents.items()}
-    return contents | {"model.json": json.dumps(description).encode()}
+def changed_files(rng, files):
+    """One file of a model with something changed, mostly with a description whose digests fit."""
+    name, body = rng.choice(("model.json", *files)), json.loads(files["model.json"])["model"]
+    if name == "model.json":
+        fits = rng.random() < 0.7
+        return {name: sealed(mutated_value(rng, body)) if fits else mutated_json(rng, json.loads(files[name]))}
+    content = mutated_file(rng, name, files[name])
+    noted = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    return {name: content, "model.json": sealed(body | {"files": body["files"] | {name: noted}})}
 
 
 def mutated_file(rng, name, content):
@@ -62,10 +68,7 @@ def test_model_folders(name, count, saved, scratch):
     assert len(predicted(folder.path)) == 2
 
     def check(rng):
-        changed = rng.choice(("model.json", *files))
-        content = mutated_file(rng, changed, files[changed])
-        contents = {changed: content} if changed == "model.json" else with_sizes(files, {changed: content})
-        with folder.with_changed(contents) as path:
+        with folder.with_changed(changed_files(rng, files)) as path:
             assert len(predicted(path)) == 2
 
     try_inputs(count, check)

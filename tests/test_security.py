@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import fanin
+from described_models import note_file
 from fanin.data.catalog import CATALOG
 from fanin.encoders.files import load_encoder, save_encoder
 from fanin.encoders.transformer import load_pretrained
@@ -131,16 +132,6 @@ class Payload:
         return open, (self._path, "w")
 
 
-def note_size(folder, name):
-    """Let the description fit another content of a file."""
-    path = folder / "model.json"
-    if name == path.name:
-        return
-    description = json.loads(path.read_text(encoding="utf-8"))
-    description["bytes"][name] = (folder / name).stat().st_size
-    path.write_text(json.dumps(description), encoding="utf-8")
-
-
 def files_of(folder):
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
 
@@ -153,7 +144,8 @@ def test_a_pickle_in_place_of_any_file_is_refused_and_not_run(folder, tmp_path):
         whole = (folder / name).read_bytes()
         described = (folder / "model.json").read_bytes()
         (folder / name).write_bytes(content)
-        note_size(folder, name)
+        if name != "model.json":
+            note_file(folder, name)
         with pytest.raises(CheckpointError, match=str(folder)):
             load_model(folder)
         (folder / "model.json").write_bytes(described)
@@ -181,6 +173,14 @@ def test_links_out_of_a_model_folder_are_refused(folder, tmp_path):
         outside.rename(inside)
     (folder / "notes").symlink_to("/etc")
     with pytest.raises(CheckpointError, match="a link to a place outside"):
+        load_model(folder)
+
+
+def test_a_description_outside_a_model_folder_is_not_opened(folder, tmp_path):
+    os.mkfifo(tmp_path / "outside")  # whoever opens it waits for ever
+    (folder / "model.json").unlink()
+    (folder / "model.json").symlink_to(tmp_path / "outside")
+    with pytest.raises(CheckpointError, match="model.json: a link to a place outside the model folder"):
         load_model(folder)
 
 

@@ -5,7 +5,6 @@ A model folder is data: nothing in it is executed, and whatever does not fit is 
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -22,10 +21,11 @@ from fanin.encoders.files import (
 )
 from fanin.encoders.intermediate import IntermediateLayer, base_encoder
 from fanin.errors import CheckpointError, DataError, FaninError
-from fanin.folders import link_out_of, replacing_folder
+from fanin.folders import read_in_place, replacing_folder
 from fanin.kernels.spec import Loss
 from fanin.labels.vocabulary import LabelVocabulary
 from fanin.model import TextModel
+from fanin.model_description import DESCRIPTION, read_description, write_description
 from fanin.tensor_files import first_complaint, load_into, read_tensors, write_tensors
 
 if TYPE_CHECKING:
@@ -37,18 +37,19 @@ if TYPE_CHECKING:
     from fanin.encoders.interface import Encoder, TextTokenizer
     from fanin.processes.spread import SpreadTensors
 
-FORMAT = 1
-DESCRIPTION = "model.json"
 _CLASSIFIER, _COUNTS, _LABELS = "classifier.safetensors", "train_counts.safetensors", "labels.jsonl"
 
 
-def save_model(model: TextModel, folder: Path, weights: SpreadTensors | None = None) -> None:
+def save_model(model: TextModel, folder: Path, weights: SpreadTensors | None = None) -> str:
     """Write a model folder whole, in the place of what stood there.
 
     Args:
         model: what is written.
         folder: where.
         weights: the classifier's, where several processes hold parts of them and the model's own has no memory.
+
+    Returns:
+        A digest of all that was written, see :func:`fanin.model_description.model_digest`.
 
     Raises:
         CheckpointError: something stands there that is neither a model folder nor empty, the disk is full, or the
@@ -60,18 +61,16 @@ def save_model(model: TextModel, folder: Path, weights: SpreadTensors | None = N
             write_tensors(weights or model.classifier.state_dict(), new / _CLASSIFIER)
             write_tensors({"train_counts": torch.from_numpy(model.train_counts)}, new / _COUNTS)
             model.labels.save(new / _LABELS)
-            files = {p.relative_to(new).as_posix(): p.stat().st_size for p in sorted(new.rglob("*")) if p.is_file()}
-            description = {
-                "format": FORMAT,
+            body = {
                 "loss": model.loss.value,
                 "train_points": model.train_points,
                 "encoder": encoder,
                 "classifier": {"kind": kind_of(model.classifier), "settings": model.classifier.settings()},
-                "bytes": files,
             }
-            (new / DESCRIPTION).write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
+            digest = write_description(new, body)
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{folder}: the model could not be saved ({error}); what stood there is kept") from error
+    return digest
 
 
 class Networks(NamedTuple):
@@ -94,6 +93,22 @@ class Networks(NamedTuple):
 
 def load_networks(folder: Path) -> Networks:
     """Read a model folder without what it knows of single labels; see :func:`load_model`."""
+    return read_in_place(folder, _networks)
+
+
+def load_model(folder: Path) -> TextModel:
+    """Read a model folder written by :func:`save_model`, once every byte of it was checked.
+
+    Where another process puts a newer model in its place meanwhile, that one is read.
+
+    Raises:
+        CheckpointError: a file is missing, truncated, damaged, of another version or does not fit the others.
+        ConfigError: the model needs a package that is not installed.
+    """
+    return read_in_place(folder, _model)
+
+
+def _networks(folder: Path) -> Networks:
     description = _description(folder)
     classifier, loss, train_points = _laid_out(folder, description)
     encoder, tokenizer = _encoder(folder, description)
@@ -101,14 +116,8 @@ def load_networks(folder: Path) -> Networks:
     return Networks(tokenizer, encoder, classifier, loss, train_points)
 
 
-def load_model(folder: Path) -> TextModel:
-    """Read a model folder written by :func:`save_model`.
-
-    Raises:
-        CheckpointError: a file is missing, truncated, damaged, of another version or does not fit the others.
-        ConfigError: the model needs a package that is not installed.
-    """
-    tokenizer, encoder, classifier, loss, train_points = load_networks(folder)
+def _model(folder: Path) -> TextModel:
+    tokenizer, encoder, classifier, loss, train_points = _networks(folder)
     counts = read_tensors(folder / _COUNTS).get("train_counts")
     try:
         labels = LabelVocabulary.load(folder / _LABELS)
@@ -134,31 +143,9 @@ def folder_bytes(folder: Path) -> int:
 
 
 def _description(folder: Path) -> dict[str, Any]:
-    path = folder / DESCRIPTION
-    try:
-        description = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read ({error.strerror}); give the folder of a model") from error
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path}: damaged, not JSON ({error}); restore the model folder") from error
-    if not isinstance(description, dict) or "format" not in description:
-        raise CheckpointError(f"{path}: not the description of a fanin model")
-    if description["format"] != FORMAT:
-        raise CheckpointError(
-            f"{path}: format {description['format']!r}; this version of fanin reads format {FORMAT}; use the version "
-            "that wrote it, or train again"
-        )
-    outside = link_out_of(folder)
-    if outside is not None:
-        raise CheckpointError(f"{outside}: a link to a place outside the model folder; copy what it leads to instead")
-    sizes = description.get("bytes")
-    if not isinstance(sizes, dict) or not {WEIGHTS_FILE, _CLASSIFIER, _COUNTS, _LABELS} <= sizes.keys():
-        raise CheckpointError(f"{path}: does not list the model's files; restore the model folder")
-    found = {path.relative_to(folder).as_posix(): path.stat().st_size for path in folder.rglob("*") if path.is_file()}
-    for name, size in sizes.items():
-        if found.get(name) != size:
-            what = f"has {found[name]} bytes instead of {size}" if name in found else "is missing"
-            raise CheckpointError(f"{folder}: {name!r}, listed in {DESCRIPTION}, {what}; copy the model folder again")
+    description = read_description(folder)
+    if not {WEIGHTS_FILE, _CLASSIFIER, _COUNTS, _LABELS} <= description["files"].keys():
+        raise CheckpointError(f"{folder / DESCRIPTION}: does not list the model's files; restore the model folder")
     return description
 
 

@@ -1,8 +1,11 @@
 """A checkpoint comes back as it was written, or is refused with the file that is damaged."""
 
 import json
+import os
 import random
+from importlib.metadata import version
 
+import numpy as np
 import pytest
 import torch
 
@@ -11,8 +14,8 @@ from fanin.runs.checkpoint import (
     DESCRIPTION,
     DamagedCheckpointError,
     RunFacts,
-    package_versions,
     read_checkpoint,
+    surroundings,
     write_checkpoint,
 )
 from fanin.runs.position import Position
@@ -43,7 +46,7 @@ def folder(tmp_path):
 def test_it_comes_back(folder):
     found = read_checkpoint(folder)
     assert found.facts == FACTS
-    assert found.versions == package_versions()
+    assert found.versions == surroundings(FACTS.recipe)
     for part, tensors in PARTS.items():
         back = found.tensors(part)
         assert back.keys() == tensors.keys()
@@ -101,6 +104,22 @@ def test_a_description_of_something_else_is_refused(folder, monkeypatch):
             read_checkpoint(folder)
 
 
+def test_versions_and_threads_are_noted():
+    plain, transformer = (surroundings({"encoder": {"kind": kind}}) for kind in ("bag", "transformer"))
+    assert plain.keys() == {"fanin", "torch", "numpy", "tokenizers", "threads"}
+    assert plain["numpy"] == np.__version__
+    assert plain["threads"] == str(torch.get_num_threads())
+    assert transformer == plain | {"transformers": version("transformers")}
+
+
+def test_a_description_elsewhere_is_not_opened(folder, tmp_path):
+    os.mkfifo(tmp_path / "elsewhere")  # whoever opens it waits for ever
+    (folder / DESCRIPTION).unlink()
+    (folder / DESCRIPTION).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(DamagedCheckpointError, match=f"{DESCRIPTION}: a link to a place outside the checkpoint"):
+        read_checkpoint(folder)
+
+
 def test_a_link_out_of_it_is_refused(folder, tmp_path):
     """Even if what it leads to has the right content."""
     (folder / "random.safetensors").rename(tmp_path / "elsewhere")
@@ -111,7 +130,7 @@ def test_a_link_out_of_it_is_refused(folder, tmp_path):
 
 @pytest.mark.parametrize("versions", [3, [[]], "x", None])
 def test_versions_of_another_form_are_refused(versions, folder, monkeypatch):
-    monkeypatch.setattr("fanin.runs.checkpoint.package_versions", lambda: versions)
+    monkeypatch.setattr("fanin.runs.checkpoint.surroundings", lambda _recipe: versions)
     write_checkpoint(folder, FACTS, PARTS)
     with pytest.raises(DamagedCheckpointError, match=f"{DESCRIPTION}: not the description of a checkpoint"):
         read_checkpoint(folder)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from described_models import body_of, describe
 from fanin.classifier.banded import BandedLinear
 from fanin.classifier.head_tail import HeadTailLinear
 from fanin.classifier.masked import MaskedLinear
@@ -55,10 +56,10 @@ def test_it_learns_and_comes_back(run):
 @pytest.mark.parametrize("setting", ["in_features", "out_features"])
 def test_sizes_that_a_description_promises_are_not_allocated(setting, run, tmp_path):
     folder = shutil.copytree(run[2].model, tmp_path / "model")
-    description = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+    part = body_of(folder)["classifier"]
     for size in (10**12, -1, "many"):
-        description["classifier"]["settings"][setting] = size
-        (folder / "model.json").write_text(json.dumps(description), encoding="utf-8")
+        part["settings"][setting] = size
+        describe(folder, classifier=part)
         with pytest.raises(CheckpointError):
             load_model(folder)
 
@@ -68,9 +69,9 @@ def test_sizes_that_a_description_promises_are_not_allocated(setting, run, tmp_p
 )
 def test_bands_that_a_file_cannot_have_are_refused(bands, planted, tiny_recipe, train):
     _, run = train(planted, tiny_recipe("plain", *KINDS["plain"], "training.steps=1"))
-    description = json.loads((run.model / "model.json").read_text(encoding="utf-8"))
-    description["classifier"]["settings"]["bands"] = bands
-    (run.model / "model.json").write_text(json.dumps(description), encoding="utf-8")
+    part = body_of(run.model)["classifier"]
+    part["settings"]["bands"] = bands
+    describe(run.model, classifier=part)
     with pytest.raises(CheckpointError):
         load_model(run.model)
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from described_models import body_of, describe, note_file
 from fanin.errors import CheckpointError
 from fanin.kernels.active_inputs import ActiveInputs
 from fanin.model_files import load_model, save_model
@@ -76,9 +77,7 @@ def rewrite(folder, change):
     tensors = {name: tensor.clone() for name, tensor in load_file(path).items()}
     change(tensors)
     save_file(tensors, path)
-    description = json.loads((folder / "model.json").read_text(encoding="utf-8"))
-    description["bytes"]["classifier.safetensors"] = path.stat().st_size
-    (folder / "model.json").write_text(json.dumps(description), encoding="utf-8")
+    note_file(folder, path.name)
 
 
 @pytest.mark.parametrize(
@@ -120,9 +119,8 @@ def test_orders_and_clusters_that_do_not_fit_are_refused(change, run, tmp_path):
 )
 def test_a_description_that_does_not_fit_is_refused(part, setting, value, run, tmp_path):
     save_model(run[0].model, tmp_path / "model")
-    path = tmp_path / "model" / "model.json"
-    description = json.loads(path.read_text(encoding="utf-8"))
-    description[part]["settings"][setting] = value
-    path.write_text(json.dumps(description), encoding="utf-8")
+    described = body_of(tmp_path / "model")[part]
+    described["settings"][setting] = value
+    describe(tmp_path / "model", **{part: described})
     with pytest.raises(CheckpointError):
         load_model(tmp_path / "model")

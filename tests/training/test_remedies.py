@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 
+from described_models import body_of, describe
 from fanin.encoders.features import FeatureEncoder
 from fanin.encoders.intermediate import IntermediateLayer
 from fanin.errors import CheckpointError, ConfigError
@@ -47,8 +48,7 @@ def test_a_widened_encoder_learns_is_saved_and_predicts_the_same(planted, tiny_r
     result, run = train(planted, tiny_recipe("plain", INTERMEDIATE, "training.epochs=8"))
     assert result.metrics["test"]["P@1"] > 0.9
     assert result.model.classifier.in_features == 96
-    description = json.loads((run.model / "model.json").read_text(encoding="utf-8"))
-    assert description["encoder"]["intermediate"] == {"width": 96, "dropout": 0.1}
+    assert body_of(run.model)["encoder"]["intermediate"] == {"width": 96, "dropout": 0.1}
     again = load_model(run.model)
     assert again.predict(TEXTS, 3) == result.model.predict(TEXTS, 3)
     for name, tensor in result.model.encoder.state_dict().items():
@@ -122,10 +122,9 @@ def widened_model(planted, tiny_recipe, train, tmp_path):
 
 
 def change_description(folder, **settings):
-    path = folder / "model.json"
-    description = json.loads(path.read_text(encoding="utf-8"))
-    description["encoder"]["intermediate"].update(settings)
-    path.write_text(json.dumps(description), encoding="utf-8")
+    part = body_of(folder)["encoder"]
+    part["intermediate"].update(settings)
+    describe(folder, encoder=part)
 
 
 def test_a_layer_that_is_missing_or_not_as_described_is_refused(widened_model):

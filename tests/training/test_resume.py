@@ -280,7 +280,23 @@ def test_other_versions_are_mentioned(stopped_run, tiny_recipe, monkeypatch):
     monkeypatch.setattr("fanin.runs.checkpoint.__version__", "9.9")
     resumed(path, display)
     assert any("written with fanin 0.1.0 (now 9.9)" in line for line in display.lines)
+    assert not any("numpy" in line for line in display.lines)
     assert "going on after step 25" in display.lines
+
+
+def test_another_number_of_threads_is_mentioned(stopped_run, tiny_recipe, monkeypatch):
+    path, display = stopped_run(tiny_recipe("plain", "training.epochs=2")), Told()
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    resumed(path, display)
+    assert any("written with threads 1 (now 3); results may differ" in line for line in display.lines)
+
+
+def test_what_older_checkpoints_do_not_say_is_not_mentioned(stopped_run, tiny_recipe, monkeypatch):
+    with monkeypatch.context() as patched:
+        patched.setattr("fanin.runs.checkpoint.surroundings", lambda _recipe: {"torch": torch.__version__})
+        path, display = stopped_run(tiny_recipe("plain", "training.epochs=2")), Told()
+    resumed(path, display)
+    assert not any("written with" in line for line in display.lines)
 
 
 def test_a_state_that_does_not_fit_is_refused(stopped_run, tiny_recipe, monkeypatch):

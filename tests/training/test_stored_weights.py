@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 
+from described_models import body_of, describe
 from fanin.errors import CheckpointError, ConfigError
 from fanin.model_files import load_model
 
@@ -62,16 +63,14 @@ def test_adamw_learns_in_fewer_bits_too(planted, tiny_recipe, train):
 def description(planted, tiny_recipe, train):
     """The description of a saved model in bfloat16, and what writes another."""
     _, run = train(planted, tiny_recipe("plain", "classifier.weights=bf16", "training.steps=1"))
-    path = run.model / "model.json"
-    found = json.loads(path.read_text(encoding="utf-8"))
+    part = body_of(run.model)["classifier"]
 
     def write(**settings):
-        part = found["classifier"]
         kept = {name: value for name, value in (part["settings"] | settings).items() if value is not ...}
-        path.write_text(json.dumps(found | {"classifier": part | {"settings": kept}}), encoding="utf-8")
+        describe(run.model, classifier=part | {"settings": kept})
         return run.model
 
-    return found["classifier"]["settings"], write
+    return part["settings"], write
 
 
 def test_a_description_names_dtype_and_rounding_seed(description):

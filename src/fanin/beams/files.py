@@ -17,6 +17,7 @@ from fanin.classifier.beam import Beam
 from fanin.classifier.label_clusters import LabelClusters
 from fanin.classifier.router import Router
 from fanin.errors import CheckpointError
+from fanin.file_digests import file_digest
 from fanin.folders import replace_file
 from fanin.tensor_files import read_tensors, write_tensors
 
@@ -55,7 +56,7 @@ def save_beam(beam: Beam, folder: Path, facts: dict[str, Any]) -> None:
         description = {
             "format": FORMAT,
             "width": beam.width,
-            "sha256": _digest(folder / TENSORS),
+            "sha256": file_digest(folder / TENSORS),
             "model_sha256": _model_digest(folder),
             "facts": facts,
         }
@@ -80,7 +81,7 @@ def load_beam(folder: Path, classifier: Classifier, width: int | None = None) ->
     kept, digest, model_digest = _description(path)
     if model_digest != _model_digest(folder):
         raise CheckpointError(f"{path}: the model has changed since this beam was made; {_AGAIN}")
-    if not (folder / TENSORS).is_file() or digest != _digest(folder / TENSORS):
+    if not (folder / TENSORS).is_file() or digest != file_digest(folder / TENSORS):
         raise CheckpointError(f"{folder / TENSORS}: missing or damaged; {_AGAIN}")
     tensors = read_tensors(folder / TENSORS, "the beam")
     fold, projection = tensors.pop("fold", None), tensors.pop("projection", None)
@@ -139,10 +140,5 @@ def _model_digest(folder: Path) -> str:
     weights = [path for path in folder.rglob("*.safetensors") if path.name not in {TENSORS, "train_counts.safetensors"}]
     digest = hashlib.sha256()
     for path in sorted([folder / "model.json", *weights]):
-        digest.update(f"{path.relative_to(folder).as_posix()} {_digest(path)}\n".encode())
+        digest.update(f"{path.relative_to(folder).as_posix()} {file_digest(path)}\n".encode())
     return digest.hexdigest()
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

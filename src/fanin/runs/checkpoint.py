@@ -6,9 +6,9 @@ Described in docs/formats.md.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import dataclass
+from importlib import metadata
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import torch
@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from safetensors import SafetensorError
 
 from fanin.errors import CheckpointError
+from fanin.file_digests import first_fault, noted_files, value_digest
 from fanin.folders import link_out_of, replacing_folder
 from fanin.processes.spread import SpreadTensors
 from fanin.runs.position import Position
@@ -73,7 +74,7 @@ class Checkpoint:
         folder: where it lies.
         facts: what it says.
         files: names of its files of tensors.
-        versions: of the packages that wrote it, by name.
+        versions: what :func:`surroundings` gave when it was written.
     """
 
     folder: Path
@@ -91,9 +92,16 @@ class Checkpoint:
         return read_tensors(path, "the checkpoint") if path.name in self.files else {}
 
 
-def package_versions() -> dict[str, str]:
-    """Versions that the numbers of a run depend on, by package."""
-    return {"fanin": __version__, "torch": torch.__version__}
+def surroundings(recipe: Mapping[str, Any]) -> dict[str, str]:
+    """What the last digits of a run depend on besides data and recipe: versions by package, and the threads.
+
+    Args:
+        recipe: all settings, as plain values; transformers counts where they ask for one.
+    """
+    encoder = recipe.get("encoder", {})
+    packages = ["numpy", "tokenizers", *(["transformers"] if encoder.get("kind") == "transformer" else [])]
+    versions = {"fanin": __version__, "torch": torch.__version__} | {name: metadata.version(name) for name in packages}
+    return versions | {"threads": str(torch.get_num_threads())}
 
 
 def write_checkpoint(folder: Path, facts: RunFacts, parts: Mapping[str, Part]) -> None:
@@ -112,11 +120,9 @@ def write_checkpoint(folder: Path, facts: RunFacts, parts: Mapping[str, Part]) -
             for name, tensors in parts.items():
                 if tensors:
                     write_tensors(tensors, new / f"{name}.safetensors")
-            files = {
-                path.name: {"bytes": path.stat().st_size, "sha256": _digest(path)} for path in sorted(new.iterdir())
-            }
-            body = {"format": FORMAT, "versions": package_versions(), "files": files, "run": facts.model_dump()}
-            description = {"sha256": _body_digest(body), "checkpoint": body}
+            files, versions = noted_files(new), surroundings(facts.recipe)
+            body = {"format": FORMAT, "versions": versions, "files": files, "run": facts.model_dump()}
+            description = {"sha256": value_digest(body), "checkpoint": body}
             (new / DESCRIPTION).write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{folder}: the checkpoint could not be written ({error})") from error
@@ -137,6 +143,9 @@ def read_checkpoint(folder: Path) -> Checkpoint:
         CheckpointError: it is of another version, or cannot be read.
     """
     try:
+        outside = link_out_of(folder)
+        if outside is not None:
+            raise DamagedCheckpointError(f"{outside}: a link to a place outside the checkpoint")
         body = _description(folder / DESCRIPTION)
         _check_files(folder, body["files"])
         facts, versions = RunFacts.model_validate(body["run"]), dict(body["versions"])
@@ -160,7 +169,7 @@ def _description(path: Path) -> dict[str, Any]:
         digest = description["sha256"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise DamagedCheckpointError(f"{path}: damaged, not the description of a checkpoint") from error
-    if digest != _body_digest(body):
+    if digest != value_digest(body):
         raise DamagedCheckpointError(f"{path}: damaged (its SHA-256 is not the one it holds)")
     if body["format"] != FORMAT:
         raise CheckpointError(
@@ -171,27 +180,9 @@ def _description(path: Path) -> dict[str, Any]:
 
 
 def _check_files(folder: Path, files: Mapping[str, Mapping[str, Any]]) -> None:
-    outside = link_out_of(folder)
-    if outside is not None:
-        raise DamagedCheckpointError(f"{outside}: a link to a place outside the checkpoint")
-    found = {path.name for path in folder.iterdir()} - {DESCRIPTION}
-    for name in sorted(files.keys() | found):
-        path = folder / name
-        if name not in files or name not in found:
-            raise DamagedCheckpointError(
-                f"{path}: is {'unknown to' if name in found else 'missing, but listed in'} {DESCRIPTION}"
-            )
-        size, expected = path.stat().st_size, files[name]
-        if size != expected["bytes"]:
-            raise DamagedCheckpointError(f"{path}: truncated or damaged ({size} bytes instead of {expected['bytes']})")
-        if _digest(path) != expected["sha256"]:
-            raise DamagedCheckpointError(f"{path}: damaged (its SHA-256 is not that of {DESCRIPTION})")
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _body_digest(body: Any) -> str:
-    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
+    unknown = sorted({path.name for path in folder.iterdir()} - files.keys() - {DESCRIPTION})
+    if unknown:
+        raise DamagedCheckpointError(f"{folder / unknown[0]}: is unknown to {DESCRIPTION}")
+    fault = first_fault(folder, files, DESCRIPTION)
+    if fault is not None:
+        raise DamagedCheckpointError(fault)

@@ -11,7 +11,7 @@ from fanin.errors import BackendError, CheckpointError, ConfigError
 from fanin.processes.group import ALONE
 from fanin.processes.launch import own_place
 from fanin.recipes.recipe_files import load_recipe, recipe_from_values
-from fanin.runs.checkpoint import package_versions
+from fanin.runs.checkpoint import surroundings
 from fanin.runs.checkpoint_series import CheckpointSeries
 from fanin.runs.run_folder import RECIPE
 from fanin.runs.run_log import LogMark
@@ -93,7 +93,7 @@ def resume_run(
     prepared = prepare_together(processes, lambda: prepare(dataset, recipe, cache, display, device))
     if checkpoint is not None:
         _check_data(checkpoint, prepared, run.origin.data)
-        _tell_versions(checkpoint, display)
+        _tell_surroundings(checkpoint, recipe, display)
     if recipe != before:
         _write_recipe(run, recipe)
     trainer = Trainer(
@@ -152,11 +152,12 @@ def _check_data(checkpoint: Checkpoint, prepared: PreparedData, started_with: st
         )
 
 
-def _tell_versions(checkpoint: Checkpoint, display: ProgressDisplay) -> None:
-    now = package_versions()
-    others = [f"{name} {version} (now {now.get(name)})" for name, version in checkpoint.versions.items()]
-    if dict(checkpoint.versions) != now:
-        display.say(f"note: the checkpoint was written with {', '.join(others)}; results may differ in the last digits")
+def _tell_surroundings(checkpoint: Checkpoint, recipe: Recipe, display: ProgressDisplay) -> None:
+    now = surroundings(recipe.model_dump(mode="json"))
+    before = {name: value for name, value in checkpoint.versions.items() if value != now.get(name)}
+    if before:
+        told = ", ".join(f"{name} {value} (now {now.get(name)})" for name, value in before.items())
+        display.say(f"note: the checkpoint was written with {told}; results may differ in the last digits")
 
 
 def _write_recipe(run: RunFolder, recipe: Recipe) -> None:
