@@ -1,9 +1,7 @@
 """A run that was stopped and resumed gives what the run would have given that nobody stopped."""
 
 import json
-import os
 import shutil
-import signal
 
 import pytest
 import torch
@@ -18,6 +16,7 @@ from fanin.training.progress import Silent
 from fanin.training.resume import resume_run
 from fanin.training.stop_signals import Stopped, StopSignals
 from fanin.training.trainer import Trainer
+from interrupted_runs import StopAt, Telling
 from same_runs import assert_same_run, assert_same_state
 
 EPOCH = 18  # steps
@@ -68,22 +67,6 @@ RECIPES = {
         "classifier.tail=propensity",
     ),
 }
-
-
-class StopAt(Silent):
-    """Sends this process a signal when so many batches of training, or of validation, are done."""
-
-    def __init__(self, batches, stage="epoch"):
-        self._left, self._stage, self._now = batches, stage, ""
-
-    def start(self, what, total):
-        self._now = what
-
-    def advance(self, texts, note=""):
-        self._left -= texts > 0 and self._now.startswith(self._stage)
-        if self._left == 0:
-            self._left = -1
-            os.kill(os.getpid(), signal.SIGTERM)
 
 
 @pytest.fixture
@@ -197,14 +180,6 @@ def resumed(path, display=None, **options):
         return resume_run(run, display or Silent(), cache=path.parent / "cache", **options)
 
 
-class Told(Silent):
-    def __init__(self):
-        self.lines = []
-
-    def say(self, line):
-        self.lines.append(line)
-
-
 def test_a_run_of_a_gpu_needs_one_or_is_told_another_device(stopped_run, tiny_recipe, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     path = stopped_run(tiny_recipe("plain", "training.epochs=2"))
@@ -276,7 +251,7 @@ def test_a_best_model_that_is_gone_is_not_missed(stopped_run, tiny_recipe):
 
 
 def test_other_versions_are_mentioned(stopped_run, tiny_recipe, monkeypatch):
-    path, display = stopped_run(tiny_recipe("plain", "training.epochs=2")), Told()
+    path, display = stopped_run(tiny_recipe("plain", "training.epochs=2")), Telling()
     monkeypatch.setattr("fanin.runs.checkpoint.__version__", "9.9")
     resumed(path, display)
     assert any("written with fanin 0.1.0 (now 9.9)" in line for line in display.lines)
@@ -285,7 +260,7 @@ def test_other_versions_are_mentioned(stopped_run, tiny_recipe, monkeypatch):
 
 
 def test_another_number_of_threads_is_mentioned(stopped_run, tiny_recipe, monkeypatch):
-    path, display = stopped_run(tiny_recipe("plain", "training.epochs=2")), Told()
+    path, display = stopped_run(tiny_recipe("plain", "training.epochs=2")), Telling()
     monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
     resumed(path, display)
     assert any("written with threads 1 (now 3); results may differ" in line for line in display.lines)
@@ -294,7 +269,7 @@ def test_another_number_of_threads_is_mentioned(stopped_run, tiny_recipe, monkey
 def test_what_older_checkpoints_do_not_say_is_not_mentioned(stopped_run, tiny_recipe, monkeypatch):
     with monkeypatch.context() as patched:
         patched.setattr("fanin.runs.checkpoint.surroundings", lambda _recipe: {"torch": torch.__version__})
-        path, display = stopped_run(tiny_recipe("plain", "training.epochs=2")), Told()
+        path, display = stopped_run(tiny_recipe("plain", "training.epochs=2")), Telling()
     resumed(path, display)
     assert not any("written with" in line for line in display.lines)
 

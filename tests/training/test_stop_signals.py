@@ -7,6 +7,8 @@ import threading
 
 import pytest
 
+from fanin.runs.checkpoint_series import CheckpointSeries
+from fanin.runs.run_folder import RunFolder
 from fanin.training.stop_signals import Stopped, StopSignals
 from process_threads import run_together
 
@@ -82,6 +84,43 @@ def test_handlers_are_put_back():
     with StopSignals():
         assert signal.getsignal(signal.SIGINT) is not before[0]
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
+def test_once_it_is_as_good_as_over_a_wish_comes_too_late():
+    with StopSignals() as stop:
+        with stop.deferred():
+            stop.disregard()
+            signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGINT)
+
+
+def test_a_second_signal_leaves_then_too():
+    program = """
+with StopSignals() as stop:
+    stop.disregard()
+    send(signal.SIGTERM)
+    time.sleep(1.1)
+    print("waiting", flush=True)
+    send(signal.SIGTERM)
+    time.sleep(5)
+    print("never", flush=True)
+"""
+    assert run(program) == (-signal.SIGTERM, "waiting\n")
+
+
+@pytest.mark.parametrize("name", ["write_metrics", "remove"])
+def test_a_run_whose_scores_are_known_ends_as_finished(name, runs_of, tiny_recipe, monkeypatch):
+    part = RunFolder if name == "write_metrics" else CheckpointSeries
+    work = getattr(part, name)
+
+    def interrupted(self, *values):
+        signal.raise_signal(signal.SIGTERM)
+        work(self, *values)
+
+    monkeypatch.setattr(part, name, interrupted)
+    path = runs_of.begin(tiny_recipe("dense", "training.steps=1"))
+    assert (path / "metrics.json").is_file()
+    assert not (path / "checkpoints").exists()
 
 
 def test_outside_the_main_thread_it_does_nothing():

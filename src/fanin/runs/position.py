@@ -19,6 +19,8 @@ class Position(BaseModel):
         step: steps made.
         texts: texts trained on in the epochs that are over.
         best: the best validation value so far, None before the first.
+        kept: digest of the model that was kept for it, see :func:`fanin.model_description.model_digest`; None before
+            the first, and in checkpoints of versions that did not note it.
         train_seconds: of training in the epochs that are over, and of the start.
         peak_bytes: largest memory of the processes that made the run so far.
         gpu_peak_bytes: most that their tensors took of a GPU's memory; 0 on the CPU.
@@ -36,6 +38,7 @@ class Position(BaseModel):
     step: _Number = 0
     texts: _Number = 0
     best: Annotated[float, Field(allow_inf_nan=False)] | None = None
+    kept: str | None = None
     train_seconds: _Amount = 0.0
     peak_bytes: _Number = 0
     gpu_peak_bytes: _Number = 0

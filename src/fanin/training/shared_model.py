@@ -28,20 +28,22 @@ if TYPE_CHECKING:
     from fanin.training.stop_signals import StopSignals
 
 
-def keep_model(model: TextModel, folder: Path, processes: Processes) -> None:
-    """Write the model folder, which is that of one process, however many have trained it.
+def keep_model(model: TextModel, folder: Path, processes: Processes) -> str:
+    """Write the model folder, which is that of one process, however many have trained it; gives its digest.
 
     Raises:
         CheckpointError: it cannot be written; what stood there is kept.
     """
     if not isinstance(model.classifier, ShardedClassifier):
-        save_model(model, folder)
-        return
+        return save_model(model, folder)
     weights = SpreadTensors(model.classifier.own_tensors(), processes)
+    digest = ""
     if processes.first:
-        save_model(replace(model, classifier=model.classifier.whole), folder, weights)
+        digest = save_model(replace(model, classifier=model.classifier.whole), folder, weights)
     else:
         weights.send()
+    told: str = processes.told_by_first(lambda: digest)
+    return told
 
 
 def take_kept_model(model: TextModel, folder: Path, processes: Processes) -> None:

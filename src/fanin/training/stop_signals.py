@@ -46,7 +46,7 @@ class StopSignals:
 
     def __init__(self) -> None:
         self._before: dict[int, Callable[[int, FrameType | None], Any] | int | None] = {}
-        self._deferring = False
+        self._deferring = self._over = False
         self._pending: int | None = None
         self._wished: float | None = None  # when the first signal came
         self._processes = ALONE
@@ -66,6 +66,13 @@ class StopSignals:
         A signal to one of them is then a wish to all, and never stops one while the others wait for it.
         """
         self._processes = processes
+
+    def disregard(self) -> None:
+        """From now on a wish to stop comes too late: what is left takes a moment, and nothing is to go on with then.
+
+        A second signal still ends the process at once.
+        """
+        self._over = True
 
     @contextlib.contextmanager
     def deferred(self) -> Iterator[None]:
@@ -88,6 +95,8 @@ class StopSignals:
         now = time.monotonic()
         if self._wished is None:
             self._wished = now
+            if self._over:
+                return
             if not self._deferring and self._processes.size == 1:
                 raise Stopped(number)
             self._pending = number

@@ -20,6 +20,7 @@ from fanin.training.classifier_start import start_classifier
 from fanin.training.device import require_one_kind
 from fanin.training.final_scores import final_scores
 from fanin.training.gpu_memory import forget_gpu_peaks, gpu_peaks
+from fanin.training.kept_model import fault_of_kept_model
 from fanin.training.non_finite import NonFiniteError, advice_on_rates
 from fanin.training.parts import build_parts
 from fanin.training.process_memory import peak_bytes
@@ -140,14 +141,17 @@ class Trainer:
             if self._saved != self._position:
                 self._save()
             self._sound = False
+            if self._position.best is None:  # what was kept is lost, and no validation is left
+                keep_model(self._parts.model, self._run.model, self._processes)
             model = self._kept_model()
         run, recipe, data, position = self._run, self._recipe, self._data, self._position
         ranking = self._ranking(model)
         metrics = final_scores(model, run, recipe, data, position, self._display, self._processes, ranking)
-        with self._stop.deferred():
-            self._run.log.write("end", **metrics)
-            self._run.write_metrics(metrics)
-            self._checkpoints.remove()
+        self._stop.disregard()
+        self._run.log.write("end", **metrics)
+        self._run.write_metrics(metrics)
+        self._checkpoints.remove()
+        self._processes.wait()
         return TrainingResult(model, metrics)
 
     def _begin(self) -> None:
@@ -227,7 +231,7 @@ class Trainer:
         kept = position.best is None or value > position.best or not scores.metrics.points
         self._display.say(f"  validation {chosen} {value:.2%}" + (" (best, kept)" if kept else ""))
         if kept:
-            keep_model(self._parts.model, self._run.model, self._processes)
+            position.kept = keep_model(self._parts.model, self._run.model, self._processes)
             position.best = value
 
     def _kept_model(self) -> TextModel:
@@ -263,10 +267,19 @@ class Trainer:
             self._processes,
         )
         self._position = facts.position.model_copy(deep=True)
-        if not self._processes.told_by_first(lambda: self._run.has_model):  # somebody took it away
-            self._position.best = None
+        self._count_on_kept_model()
         self._run.log.return_to(LogMark(facts.log_size, facts.log_seconds))
         self._saved, self._sound = self._position.model_copy(deep=True), True
+
+    def _count_on_kept_model(self) -> None:
+        """Let another model be kept whatever its score, where the best one so far is not there any more."""
+        position = self._position
+        if position.best is None:
+            return
+        fault = self._processes.told_by_first(lambda: fault_of_kept_model(self._run, position.kept))
+        if fault is not None:
+            self._display.say(f"{fault}: the next one takes its place")
+            position.best = position.kept = None
 
     def _pass_over(self, error: NonFiniteError) -> None:
         """Go back to the last checkpoint, to go on from there without the batch of the step that failed.
