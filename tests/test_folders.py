@@ -15,6 +15,7 @@ from fanin.folders import (
     remove_folder,
     replace_file,
     replacing_folder,
+    settle_folder,
     settle_folders,
 )
 
@@ -75,10 +76,15 @@ def test_what_died_between_two_renames_is_put_right(tmp_path):
     for name in ("lost", "there", "there.previous"):
         fill(tmp_path / name, name)
     (tmp_path / "lost").rename(tmp_path / "lost.previous")
+    fill(tmp_path / "elsewhere" / "linked")
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere" / "linked")
+    (tmp_path / "elsewhere" / "linked").rename(tmp_path / "elsewhere" / "linked.previous")
+    settle_folder(tmp_path / "link", "mark")
+    assert names(tmp_path / "link") == ["mark"]
     (tmp_path / "foreign.previous").mkdir()
     settle_folders(tmp_path, "mark")
     settle_folders(tmp_path / "missing", "mark")
-    assert names(tmp_path) == ["foreign.previous", "lost", "there"]
+    assert names(tmp_path) == ["elsewhere", "foreign.previous", "link", "lost", "there"]
     assert (tmp_path / "lost" / "mark").read_text() == "lost"
     assert (tmp_path / "there" / "mark").read_text() == "there"
 

@@ -71,12 +71,13 @@ def settle_folder(folder: Path, mark: str) -> None:
     work.
 
     Args:
-        folder: what was being replaced.
+        folder: what was being replaced; a link to a folder is followed.
         mark: see :func:`replacing_folder`.
 
     Raises:
         OSError: it cannot be put back.
     """
+    folder = folder.resolve()
     previous = _previous(folder)
     if not (previous / mark).is_file():
         return

@@ -104,6 +104,17 @@ def test_what_a_killed_process_left_is_put_right(tmp_path, recipe):
     assert found == {"step-00000005": "step-00000005.previous", "step-00000009": "step-00000009"}
 
 
+def test_a_finished_run_needs_no_checkpoints(tmp_path, recipe):
+    path = begun(tmp_path / "run", recipe)
+    (path / "checkpoints" / "step-00000005").mkdir(parents=True)
+    with RunFolder.open(path) as run:
+        assert run.checkpoints.exists()
+        run.write_metrics({"validation": {}})
+    with RunFolder.open(path) as run:
+        assert run.finished
+        assert not run.checkpoints.exists()
+
+
 def test_a_newer_model_is_not_replaced_by_an_older_one(tmp_path, recipe):
     path = begun(tmp_path / "run", recipe)
     for name in ("model", "model.previous"):

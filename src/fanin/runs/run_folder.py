@@ -184,6 +184,8 @@ class RunFolder:
         try:
             settle_folder(self.model, _MODEL_MARK)
             settle_folders(self.checkpoints, _CHECKPOINT_MARK)
+            if self.finished:  # a process that was killed may not have come to that
+                remove_folder(self.checkpoints)
             for folder in (self.path, self.checkpoints):
                 if folder.is_dir():
                     remove_drafts(folder)
