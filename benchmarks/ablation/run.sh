@@ -111,19 +111,28 @@ clusters() {  # a dense vector for related labels under their sparse weights: si
   "$python" "$script" centroids "$data" "$out/clusters-centroids" classifier.cluster_size=16 $eps
 }
 
-eps() {  # Adam's eps in the default, with a rate of their own for the vectors that clusters share
-  local slow=default:$held_out,classifier.cluster_rate=0.1
+eps() {  # Adam's eps in the default, with a rate of their own for the vectors that clusters share, and a margin
+  local slow=default:$held_out,classifier.cluster_rate=0.1 quarter=default:$held_out,classifier.cluster_rate=0.25
+  local none=default:$held_out,classifier.cluster_size=0 eps_2e4=classifier.update.eps=2.0e-4
+  local margin=classifier.tail=margin,classifier.tail_strength
   compare eps \
     --recipe "default=default:$held_out" \
     --recipe "default-eps=default:$held_out,$eps" \
     --recipe "default-eps-rate-0.1=$slow,$eps" \
     --recipe "eps-1e-5=$slow,classifier.update.eps=1.0e-5" \
-    --recipe "eps-2e-4=$slow,classifier.update.eps=2.0e-4" \
-    --recipe "eps-rate-0.25=default:$held_out,$eps,classifier.cluster_rate=0.25" \
-    --recipe "eps-no-clusters=default:$held_out,$eps,classifier.cluster_size=0" \
-    --recipe "eps-margin-3=$slow,$eps,classifier.tail=margin,classifier.tail_strength=3" \
+    --recipe "eps-2e-4=$slow,$eps_2e4" \
+    --recipe "eps-rate-0.25=$quarter,$eps" \
+    --recipe "eps-no-clusters=$none,$eps" \
+    --recipe "eps-margin-3=$slow,$eps,$margin=3" \
     --recipe "eps-lr-15=$slow,$eps,classifier.schedule.learning_rate=1.5e-2" \
-    --recipe "eps-lr-7=$slow,$eps,classifier.schedule.learning_rate=7.0e-3"
+    --recipe "eps-lr-7=$slow,$eps,classifier.schedule.learning_rate=7.0e-3" \
+    --recipe "rate-0.25-margin-3=$quarter,$eps,$margin=3" \
+    --recipe "rate-0.25-margin-6=$quarter,$eps,$margin=6" \
+    --recipe "rate-0.25-eps-2e-4-margin-3=$quarter,$eps_2e4,$margin=3" \
+    --recipe "of-16-rate-0.25-margin-3=$quarter,$eps,classifier.cluster_size=16,$margin=3" \
+    --recipe "no-clusters-margin-3=$none,$eps,$margin=3" \
+    --recipe "no-clusters-margin-6=$none,$eps,$margin=6" \
+    --recipe "no-clusters-eps-2e-4-margin-3=$none,$eps_2e4,$margin=3"
 }
 
 tails() {  # a loss that favours rare labels
