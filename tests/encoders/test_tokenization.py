@@ -191,6 +191,7 @@ def test_a_damaged_subword_file_is_refused_by_name(tmp_path, content):
         ),
         lambda found: found["model"].update(unk_token=None),
         lambda found: found["model"].update(dropout=0.5),
+        lambda found: found.update(model={"type": "WordLevel", "vocab": found["model"]["vocab"], "unk_token": "[UNK]"}),
     ],
 )
 def test_a_subword_file_of_another_form_is_refused(change, tmp_path):
