@@ -146,7 +146,8 @@ tails() {  # a loss that favours rare labels
     --recipe default-propensity-half=default:$held_out,classifier.tail=propensity,classifier.tail_strength=0.5 \
     --recipe default-propensity=default:$held_out,classifier.tail=propensity \
     --recipe default-margin-1=default:$held_out,classifier.tail=margin \
-    --recipe default-margin-3=default:$held_out,classifier.tail=margin,classifier.tail_strength=3
+    --recipe default-margin-3=default:$held_out,classifier.tail=margin,classifier.tail_strength=3 \
+    --recipe default-margin-6=default:$held_out,classifier.tail=margin,classifier.tail_strength=6
 }
 
 storage() {

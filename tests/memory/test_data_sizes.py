@@ -81,6 +81,10 @@ def test_a_bag_of_words_is_not_read_whole(tmp_path, monkeypatch):
     with monkeypatch.context() as patched:
         patched.delattr("fanin.data.bag_of_words.read_bag_of_words")
         assert sampled_sizes(dataset, recipe) == DataSizes(2, 3, 1, 2.0, columns=7, values_per_text=2.0)
+    # As a header is found out before anything is planned by it.
+    (tmp_path / "test.txt").write_text("1000000000000 7 2\n 0:1\n")
+    with pytest.raises(DataError, match=r"test\.txt, line 1: the header promises 1000000000000 rows, but there are 1"):
+        sampled_sizes(open_dataset(tmp_path), recipe)
     (block,), whole = dataset.label_blocks("train"), dataset.positives("train")
     assert block.indices.tolist() == whole.indices.tolist() == [0, 1] * 3
     assert block.indptr.tolist() == whole.indptr.tolist()

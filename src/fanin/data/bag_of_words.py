@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from fanin.data.dataset import Dataset
+from fanin.data.label_rows import row_mismatch
 from fanin.data.lines import count_lines, read_lines
 from fanin.data.sparse_features import (
     bag_of_words_labels,
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
     from fanin.data.feature_rows import FeatureSizes, SparseFeatures
     from fanin.data.label_rows import LabelRows
+    from fanin.data.sparse_features import BagOfWordsHeader
 
 BAG_OF_WORDS_FILES = ("train.txt", "test.txt")
 _NAMES_FILE = "Y.txt"
@@ -52,15 +55,16 @@ class BagOfWordsDataset(Dataset):
 
     def feature_sizes(self, split: str) -> FeatureSizes:
         """By the head of the split's file; see :meth:`Dataset.feature_sizes`."""
+        self._header(split)
         return bag_of_words_sizes(self._file(split))
 
     def row_count(self, split: str) -> int:
-        """How many rows the header of the split's file promises."""
-        return read_bag_of_words_header(self._file(split)).rows
+        """How many rows the split's file has."""
+        return self._header(split).rows
 
     def label_names(self) -> Iterator[str]:
         """The lines of ``Y.txt``, or else the labels' numbers; see :meth:`Dataset.label_names`."""
-        columns, path = read_bag_of_words_header(self._file("train")).labels, self.path / _NAMES_FILE
+        columns, path = self._header("train").labels, self.path / _NAMES_FILE
         if path not in self.files:
             self._check_promise(columns)
             return map(str, range(columns))
@@ -71,7 +75,7 @@ class BagOfWordsDataset(Dataset):
 
     def label_blocks(self, split: str) -> Iterator[LabelRows]:
         """Stream the labels of the split's file; see :meth:`Dataset.label_blocks`."""
-        self._check_labels(split)
+        self._header(split)
         return bag_of_words_labels(self._file(split))
 
     def positives(self, split: str) -> LabelRows:
@@ -96,19 +100,30 @@ class BagOfWordsDataset(Dataset):
     def _rows(self, split: str) -> tuple[SparseFeatures, LabelRows]:
         """The features and labels of a split, kept."""
         if split not in self._read:
-            self._check_labels(split)
+            self._header(split)
             self._read[split] = read_bag_of_words(self._file(split))
         return self._read[split]
 
-    def _check_labels(self, split: str) -> None:
-        """Refuse a split of another number of labels than the training split's."""
-        own, train = (read_bag_of_words_header(self._file(name)).labels for name in (split, "train"))
-        if own != train:
-            raise DataError(
-                f"{self._file(split)}, line 1: {own} labels, but train.txt has {train}; both must be the number of "
-                "labels of the data set"
-            )
+    def _header(self, split: str) -> BagOfWordsHeader:
+        self.check_split(split)
+        return self._headers[split]
+
+    @cached_property
+    def _headers(self) -> dict[str, BagOfWordsHeader]:
+        """The header of each split's file, found to agree with its lines and with the other split."""
+        found = {split: read_bag_of_words_header(self._file(split)) for split in self.split_names}
+        labels = found["train"].labels
+        for split, header in found.items():
+            path = self._file(split)
+            if header.labels != labels:
+                raise DataError(
+                    f"{path}, line 1: {header.labels} labels, but train.txt has {labels}; both must be the number of "
+                    "labels of the data set"
+                )
+            lines = count_lines(path) - 1
+            if lines != header.rows:
+                raise row_mismatch(path, header.rows, f"{lines} lines behind it")
+        return found
 
     def _file(self, split: str) -> Path:
-        self.check_split(split)
         return self.path / BAG_OF_WORDS_FILES[self.split_names.index(split)]
