@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from fanin.encoders.files import load_encoder, save_encoder
-from fanin.encoders.transformer import load_pretrained
+from fanin.encoders.transformer import lay_out_pretrained, load_pretrained
 from fanin.encoders.transformer_encoder import TransformerEncoder
 from fanin.errors import CheckpointError, ConfigError
 
@@ -59,6 +59,25 @@ def test_a_saved_one_is_hugging_face_s_own_and_holds_no_pickle(saved):
     assert torch.equal(model.embeddings.word_embeddings.weight, encoder.transformer.embeddings.word_embeddings.weight)
     assert AutoTokenizer.from_pretrained(folder / "tokenizer")("word0")["input_ids"] == [2, 4, 3]
     assert {path.suffix for path in folder.rglob("*") if path.is_file()} == {".json", ".safetensors"}
+
+
+def test_a_name_on_the_hub_is_read_at_the_commit_behind_it(source, tmp_path, monkeypatch):
+    from huggingface_hub import constants
+
+    cache = tmp_path / "hub" / "models--some--model"  # as the hub's library keeps what it has fetched
+    (cache / "refs").mkdir(parents=True)
+    (cache / "refs" / "main").write_text("b" * 40)
+    for commit, value in (("a" * 40, 1.0), ("b" * 40, 2.0)):
+        rewrite(source, lambda tensors, value=value: tensors["embeddings.LayerNorm.weight"].fill_(value))
+        shutil.copytree(source, cache / "snapshots" / commit)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    for name, value in (("some/model", 2.0), (f"some/model@{'a' * 40}", 1.0), (f"some/model@{'b' * 40}", 2.0)):
+        loaded = load_pretrained(name, 20)
+        assert torch.equal(loaded.transformer.embeddings.LayerNorm.weight, torch.full((32,), value)), name
+        assert lay_out_pretrained(name, 20).transformer.config.hidden_size == 32
+    with pytest.raises(ConfigError, match="encoder.model: 'some/model@cccc' cannot be loaded"):
+        load_pretrained("some/model@cccc", 20)
 
 
 def test_loading_draws_no_random_numbers(tiny_transformer):

@@ -46,15 +46,16 @@ def load_pretrained(name: str, max_length: int) -> Pretrained:
     """A pretrained transformer with its tokenizer.
 
     Args:
-        name: a folder of Hugging Face files, or a name on the hub (fetched once, then read from its cache).
+        name: a folder of Hugging Face files, or a name on the hub (fetched once, then read from its cache), with ``@``
+            and a commit behind it where it is not to change.
         max_length: tokens of a text, special ones included.
 
     Raises:
         ConfigError: transformers is not installed; the model cannot be had, has no safetensors weights, is no encoder
             of texts, or reads no texts that long.
     """
-    with _pretrained(name) as (library, config, tokenizer, local):
-        transformer, missing = _weights(library, name, local_only=local)
+    with _pretrained(name) as (library, config, tokenizer, source):
+        transformer, missing = _weights(library, source)
     if missing:
         raise ConfigError(
             f"encoder.model {name!r}: its files hold no weights for {missing[0]}; they are of another model"
@@ -102,7 +103,7 @@ def load_transformer(folder: Path, settings: Mapping[str, Any]) -> TransformerEn
             config = library.AutoConfig.from_pretrained(source, local_files_only=True, **_SAFE)
             _check_config(config)
             _check_promise(library, config, shapes)
-            transformer, missing = _weights(library, source, local_only=True)
+            transformer, missing = _weights(library, _Source(str(source), local=True))
         encoder = TransformerEncoder(transformer, **settings)
     except Exception as error:  # as in load_pretrained
         raise CheckpointError(
@@ -134,6 +135,33 @@ def load_tokenizer(folder: Path) -> TransformerTokenizer:
         ) from error
 
 
+class _Source(NamedTuple):
+    """Where a model is read from.
+
+    Attributes:
+        name: a folder, or a name on the hub.
+        local: whether it is a folder, so that nothing is fetched.
+        revision: a commit, tag or branch on the hub; by default the newest state of its main branch.
+    """
+
+    name: str
+    local: bool
+    revision: str = "main"
+
+    @classmethod
+    def named(cls, name: str) -> _Source:
+        """The source of a recipe's ``encoder.model``."""
+        if Path(name).is_dir():
+            return cls(name, local=True)
+        repository, _, revision = name.partition("@")
+        return cls(repository, local=False, revision=revision) if revision else cls(repository, local=False)
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """What every ``from_pretrained`` is told besides the name."""
+        return {"local_files_only": self.local, "revision": self.revision, **_SAFE}
+
+
 def _library() -> Any:
     try:
         import transformers
@@ -161,20 +189,19 @@ def _quiet(library: Any) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _pretrained(name: str) -> Iterator[tuple[Any, Any, Any, bool]]:
-    """The library, a model's configuration, its tokenizer, and whether it is a folder; errors become ours."""
-    library = _library()
-    local = Path(name).is_dir()
-    if local and not any(Path(name).glob(_WEIGHTS)):
+def _pretrained(name: str) -> Iterator[tuple[Any, Any, Any, _Source]]:
+    """The library, a model's configuration, its tokenizer, and where its weights are; errors become ours."""
+    library, source = _library(), _Source.named(name)
+    if source.local and not any(Path(name).glob(_WEIGHTS)):
         pickled = " (its .bin weights are pickles, which are never read; convert them)" if _pickles(name) else ""
         raise ConfigError(f"encoder.model: the folder {name!r} holds no .safetensors weights{pickled}")
     try:
         with _quiet(library):
-            config = library.AutoConfig.from_pretrained(name, local_files_only=local, **_SAFE)
+            config = library.AutoConfig.from_pretrained(source.name, **source.arguments)
             _check_config(config)
             _check_parts(Path(name))
-            tokenizer = library.AutoTokenizer.from_pretrained(name, local_files_only=local, **_SAFE)
-            yield library, config, tokenizer, local
+            tokenizer = library.AutoTokenizer.from_pretrained(source.name, **source.arguments)
+            yield library, config, tokenizer, source
     except ConfigError as error:
         raise ConfigError(f"encoder.model {name!r}: {error}") from error
     except Exception as error:  # what the library raises for files that are missing or damaged is of many kinds
@@ -191,17 +218,16 @@ def _checked_tokenizer(name: str, max_length: int, config: Any, tokenizer: Any) 
     return TransformerTokenizer(tokenizer, max_length)
 
 
-def _weights(library: Any, source: str | Path, *, local_only: bool) -> tuple[nn.Module, list[str]]:
+def _weights(library: Any, source: _Source) -> tuple[nn.Module, list[str]]:
     """The model, and the names of its parameters that the files do not hold."""
     # Parameters that are missing would be drawn at random.
     with torch.random.fork_rng(devices=[]):
         transformer, report = library.AutoModel.from_pretrained(
-            source,
-            local_files_only=local_only,
+            source.name,
             use_safetensors=True,
             dtype=torch.float32,
             output_loading_info=True,
-            **_SAFE,
+            **source.arguments,
         )
     faulty = {*report["missing_keys"], *(str(key) for key in report["mismatched_keys"])}
     return without_pooler(transformer.eval()), sorted(name for name in faulty if not name.startswith("pooler."))

@@ -102,7 +102,7 @@ class TransformerSection(EncoderSection):
     """A transformer, texts to x (B, D); see :class:`fanin.encoders.transformer_encoder.TransformerEncoder`.
 
     Attributes:
-        model: a folder of Hugging Face files, or a name on the hub.
+        model: a folder of Hugging Face files, or a name on the hub, "owner/name" or "owner/name@commit".
         max_length: tokens of a text, special ones included; the rest is cut off.
         pooling: "mean" over the tokens, or "cls", the first token.
         last_layers: how many of the last layers' pooled vectors are joined into one.
