@@ -157,9 +157,9 @@ class _Source(NamedTuple):
         return cls(repository, local=False, revision=revision) if revision else cls(repository, local=False)
 
     @property
-    def arguments(self) -> dict[str, Any]:
-        """What every ``from_pretrained`` is told besides the name."""
-        return {"local_files_only": self.local, "revision": self.revision, **_SAFE}
+    def state(self) -> dict[str, Any]:
+        """What ``from_pretrained`` is told of it besides the name."""
+        return {"local_files_only": self.local, "revision": self.revision}
 
 
 def _library() -> Any:
@@ -197,10 +197,10 @@ def _pretrained(name: str) -> Iterator[tuple[Any, Any, Any, _Source]]:
         raise ConfigError(f"encoder.model: the folder {name!r} holds no .safetensors weights{pickled}")
     try:
         with _quiet(library):
-            config = library.AutoConfig.from_pretrained(source.name, **source.arguments)
+            config = library.AutoConfig.from_pretrained(source.name, **source.state, **_SAFE)
             _check_config(config)
             _check_parts(Path(name))
-            tokenizer = library.AutoTokenizer.from_pretrained(source.name, **source.arguments)
+            tokenizer = library.AutoTokenizer.from_pretrained(source.name, **source.state, **_SAFE)
             yield library, config, tokenizer, source
     except ConfigError as error:
         raise ConfigError(f"encoder.model {name!r}: {error}") from error
@@ -227,7 +227,8 @@ def _weights(library: Any, source: _Source) -> tuple[nn.Module, list[str]]:
             use_safetensors=True,
             dtype=torch.float32,
             output_loading_info=True,
-            **source.arguments,
+            **source.state,
+            **_SAFE,
         )
     faulty = {*report["missing_keys"], *(str(key) for key in report["mismatched_keys"])}
     return without_pooler(transformer.eval()), sorted(name for name in faulty if not name.startswith("pooler."))
