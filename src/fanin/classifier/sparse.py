@@ -11,6 +11,7 @@ from fanin.classifier.cluster_weights import ClusterWeights
 from fanin.classifier.internal_order import InternalOrder
 from fanin.classifier.optimizer_state import named_state
 from fanin.classifier.shard import Shard
+from fanin.classifier.sparse_logits import sparse_logits
 from fanin.classifier.storage import rounding_seed_or, storage_settings
 from fanin.classifier.topology import check_index, check_shape, draw_index, set_count
 from fanin.classifier.weighted import WeightedClassifier
@@ -22,7 +23,7 @@ from fanin.kernels.drawing import mix_seed
 from fanin.kernels.spec import Moments, SparseWeights, index_dtype
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from fanin.kernels.chosen_clusters import ChosenClusters
     from fanin.kernels.spec import Backend, Loss, Positives, Prune, SharedScores, Update
@@ -176,8 +177,7 @@ class SparseLinear(WeightedClassifier):
         """
         given, x = x.dtype, self._forward_input(x)
         rows = x.reshape(-1, self.in_features).contiguous()
-        run = _uncompiled_logits if torch.compiler.is_compiling() else _logits
-        logits = run(rows, self)
+        logits = sparse_logits(rows, self.weight, self.bias, self.index, self.group_size, self.backend)
         if self.clusters is not None:
             logits = logits + self.clusters(rows)
         if self.order is not None:
@@ -360,45 +360,3 @@ class SparseLinear(WeightedClassifier):
 
     def _shared(self, x: Tensor) -> SharedScores | None:
         return None if self.clusters is None else self.clusters.scores(x)
-
-
-def _logits(x: Tensor, layer: SparseLinear) -> Tensor:
-    """Logits (B, L) by place, but for what clusters add."""
-    logits: Tensor = _SparseLinearFunction.apply(x, layer.weight, layer.bias, layer)  # type: ignore[no-untyped-call]
-    return logits
-
-
-def _uncompiled_logits(x: Tensor, layer: SparseLinear) -> Tensor:
-    """The same where torch.compile is at work: it cannot look into a backend, stops here and goes on behind."""
-    uncompiled: Callable[[Tensor, SparseLinear], Tensor] = torch.compiler.disable(_logits)  # type: ignore[no-untyped-call]
-    return uncompiled(x, layer)
-
-
-# The decorator of torch that says this takes seconds to import.
-_uncompiled_logits._torchdynamo_disable = True  # type: ignore[attr-defined]  # noqa: SLF001 - as its decorator does
-
-
-class _SparseLinearFunction(torch.autograd.Function):
-    """The layer for autograd; the gradients come from the backend."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, layer: SparseLinear) -> Tensor:
-        ctx.save_for_backward(x, weight)
-        ctx.index, ctx.layer = layer.index, layer
-        tensors = SparseWeights(weight, layer.index, bias, layer.group_size, layer.in_features)
-        return layer._backend().forward(tensors, x)  # noqa: SLF001 - one subject, two classes
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
-        x, weight = ctx.saved_tensors
-        layer, grad = ctx.layer, grad.contiguous()
-        backend = layer._backend()  # noqa: SLF001
-        tensors = SparseWeights(weight, ctx.index, None, layer.group_size, layer.in_features)
-        need_x, need_weight, need_bias, _ = ctx.needs_input_grad
-        return (
-            backend.grad_input(tensors, grad) if need_x else None,
-            backend.grad_weight(tensors, grad, x) if need_weight else None,
-            grad.sum(0) if need_bias else None,
-            None,
-        )
