@@ -7,10 +7,8 @@ For each of N processes a line of JSON: the steps that were counted, the bytes t
 import json
 import os
 import sys
-import traceback
+from functools import partial
 from pathlib import Path
-
-import torch
 
 from fanin.data.formats import open_dataset
 from fanin.processes.launch import joined_processes
@@ -21,7 +19,7 @@ from fanin.training.followed_run import opened_by_first
 from fanin.training.preparation import prepare
 from fanin.training.progress import Silent
 from fanin.training.step import train_on
-from meeting_file import meet_by
+from forked_processes import fork_one
 from own_connections import passed
 
 
@@ -43,28 +41,12 @@ def train(data, recipe, folder):
     return [len(counts) - 2, *(after - before for before, after in zip(counts[1], counts[-1], strict=True))]
 
 
-def become(rank, size, data, recipe, folder):
-    """Train as one of so many processes, and end."""
-    code = 1
-    try:
-        torch.set_num_threads(1)
-        meet_by(folder / "store", rank, size)
-        (folder / f"{rank}.json").write_text(json.dumps(train(data, recipe, folder)))
-        code = 0
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        sys.stderr.flush()
-        os._exit(code)
-
-
 def main(data, recipe, folder, size):
-    children = []
-    for rank in range(size):
-        pid = os.fork()
-        if not pid:
-            become(rank, size, data, recipe, folder)
-        children.append(pid)
+    def work(rank):
+        (folder / f"{rank}.json").write_text(json.dumps(train(data, recipe, folder)))
+        return 0
+
+    children = [fork_one(partial(work, rank), folder / "store", rank, size) for rank in range(size)]
     assert [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in children] == [0] * size
     for rank in range(size):
         print((folder / f"{rank}.json").read_text())

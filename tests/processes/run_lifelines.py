@@ -16,15 +16,13 @@ import socket
 import sys
 import tempfile
 import time
-import traceback
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
-
-import torch
 
 from fanin.processes import connections, launch, lifeline
 from fanin.processes.launch import joined_processes
-from meeting_file import meet_by
+from forked_processes import fork_one
 from own_connections import make_deaf, own_connections
 
 launch._PATIENCE = timedelta(seconds=60)
@@ -64,24 +62,17 @@ def work(what, processes, ready):
         time.sleep(3 * lifeline._GRACE_SECONDS)  # and of whatever they might have set off
 
 
-def become(rank, size, what, ready, store):
-    """Do this and end, without what the parent cleans up: the others still need the folder."""
-    code = 1
+def become(what, ready, output):
+    """Do this as one of the processes, and write into this file; gives the exit code."""
+    os.dup2(output, 2)
     if what == "fail":
         lifeline._GRACE_SECONDS = 60  # it ends by itself, however late
     try:
-        torch.set_num_threads(1)
-        meet_by(store, rank, size)
         with joined_processes() as processes:
             work(what, processes, ready)
-        code = 0
     except Failed:
-        code = 3
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        sys.stderr.flush()
-        os._exit(code)
+        return 3
+    return 0
 
 
 class Group:
@@ -93,11 +84,8 @@ class Group:
         self._codes, self._children = {}, []
         output = os.open(self._output, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         for rank, what in enumerate(works):
-            pid = os.fork()
-            if not pid:
-                os.dup2(output, 2)
-                become(rank, len(works), what, wait_for, f"{folder}/store")
-            self._children.append(pid)
+            part = partial(become, what, wait_for, output)
+            self._children.append(fork_one(part, f"{folder}/store", rank, len(works)))
         os.close(output)
 
     def those_that(self, *words):
