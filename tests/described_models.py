@@ -23,3 +23,10 @@ def note_file(folder, name):
     """Let the description fit another content of a file."""
     noted = {"bytes": (folder / name).stat().st_size, "sha256": file_digest(folder / name)}
     describe(folder, files=body_of(folder)["files"] | {name: noted})
+
+
+def as_format_1(folder):
+    """Write the description that versions before wrote."""
+    body = body_of(folder)
+    sizes = {name: noted["bytes"] for name, noted in body.pop("files").items()}
+    (folder / "model.json").write_text(json.dumps({"format": 1, **body, "bytes": sizes}), encoding="utf-8")

@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from described_models import body_of, describe, note_file
+from described_models import as_format_1, body_of, describe, note_file
 from fanin import model_files
 from fanin.errors import CheckpointError
 from fanin.model_description import model_digest
@@ -145,13 +145,6 @@ def test_any_flipped_bit_is_found_and_its_file_named(folder):
         path.write_bytes(content)
     assert model_digest(folder) == digest
     load_model(folder)
-
-
-def as_format_1(folder):
-    """Write the description that versions before wrote."""
-    body = body_of(folder)
-    sizes = {name: noted["bytes"] for name, noted in body.pop("files").items()}
-    (folder / "model.json").write_text(json.dumps({"format": 1, **body, "bytes": sizes}), encoding="utf-8")
 
 
 def test_a_model_of_format_1_is_read_and_its_sizes_are_checked(folder):

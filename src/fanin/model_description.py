@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from typing import TYPE_CHECKING, Any
 
 from fanin.errors import CheckpointError
-from fanin.file_digests import first_fault, noted_files, value_digest
+from fanin.file_digests import file_digest, first_fault, noted_files, value_digest
 from fanin.folders import link_out_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 DESCRIPTION = "model.json"
@@ -47,10 +49,56 @@ def read_description(folder: Path) -> dict[str, Any]:
         CheckpointError: a file is missing, truncated or damaged, a link leads out of the folder, or the model is of
             another version.
     """
-    path = folder / DESCRIPTION
     outside = link_out_of(folder)
     if outside is not None:
         raise CheckpointError(f"{outside}: a link to a place outside the model folder; copy what it leads to instead")
+    with _refusing(folder):
+        body = _body(folder / DESCRIPTION)
+        fault = first_fault(folder, body["files"], DESCRIPTION)
+    if fault is not None:
+        raise CheckpointError(f"{fault}; copy the model folder again")
+    return body
+
+
+def noted_digests(folder: Path) -> dict[str, str]:
+    """The SHA-256 of every file of a model by its path in the folder, that of its description among them.
+
+    Only the description is read, the others' are what it notes: whether they are so, :func:`read_description` says.
+    In a folder of format 1, where none are noted, all are read.
+
+    Raises:
+        CheckpointError: the description is missing or damaged, or a file of format 1 is missing.
+    """
+    path = folder / DESCRIPTION
+    with _refusing(folder):
+        files = _body(path)["files"]
+        noted = {name: facts["sha256"] or file_digest(folder / name) for name, facts in files.items()}
+        return noted | {DESCRIPTION: file_digest(path)}
+
+
+def model_digest(folder: Path) -> str:
+    """What :func:`write_description` gave for a model, once every byte of its folder was found to be as it was written.
+
+    Raises:
+        CheckpointError: as :func:`read_description`.
+    """
+    return value_digest(read_description(folder))
+
+
+@contextlib.contextmanager
+def _refusing(folder: Path) -> Iterator[None]:
+    """Raise CheckpointError for a file that cannot be read, and for a description that does not list files."""
+    try:
+        yield
+    except OSError as error:
+        raise CheckpointError(f"{error.filename or folder}: cannot be read ({error.strerror or error})") from error
+    except (KeyError, TypeError, AttributeError, RecursionError) as error:
+        path = folder / DESCRIPTION
+        raise CheckpointError(f"{path}: does not list the model's files; restore the model folder") from error
+
+
+def _body(path: Path) -> dict[str, Any]:
+    """What a description says of its model, in the form of today's format."""
     try:
         description = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -64,25 +112,7 @@ def read_description(folder: Path) -> dict[str, Any]:
             f"{path}: format {description['format']!r}; this version of fanin reads formats {_SIZES_ONLY} and "
             f"{FORMAT}; use the version that wrote it, or train again"
         )
-    try:
-        body = _without_digests(description) if description["format"] == _SIZES_ONLY else _unsealed(description, path)
-        fault = first_fault(folder, body["files"], DESCRIPTION)
-    except OSError as error:
-        raise CheckpointError(f"{error.filename or folder}: cannot be read ({error.strerror or error})") from error
-    except (KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise CheckpointError(f"{path}: does not list the model's files; restore the model folder") from error
-    if fault is not None:
-        raise CheckpointError(f"{fault}; copy the model folder again")
-    return body
-
-
-def model_digest(folder: Path) -> str:
-    """What :func:`write_description` gave for a model, once every byte of its folder was found to be as it was written.
-
-    Raises:
-        CheckpointError: as :func:`read_description`.
-    """
-    return value_digest(read_description(folder))
+    return _without_digests(description) if description["format"] == _SIZES_ONLY else _unsealed(description, path)
 
 
 def _without_digests(description: dict[str, Any]) -> dict[str, Any]:

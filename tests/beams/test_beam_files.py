@@ -1,12 +1,15 @@
 """A beam beside its model: it comes back, and nothing that is damaged or belongs to other weights is used."""
 
+import hashlib
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from described_models import as_format_1
 from fanin.beams import files as beam_files
 from fanin.beams.files import load_beam, save_beam
 from fanin.classifier.beam import Beam
@@ -14,7 +17,7 @@ from fanin.classifier.label_clusters import LabelClusters
 from fanin.classifier.router import Router
 from fanin.errors import CheckpointError, ConfigError
 from fanin.estimator import TextClassifier
-from fanin.model_files import load_model
+from fanin.model_files import load_model, save_model
 
 
 @pytest.fixture(scope="module")
@@ -70,15 +73,63 @@ def test_folded_and_projected_inputs_come_back(folder, model, beam, rank):
     assert model.predict(["word1"], 3, beam=again) == model.predict(["word1"], 3, beam=folded)
 
 
-def test_a_beam_of_other_weights_is_refused(folder, model, beam):
+def test_a_beam_of_other_weights_is_refused(folder, model, beam, tmp_path):
+    save_beam(beam, folder, {})
+    other = tmp_path / "other"
+    with torch.no_grad():
+        model.classifier.bias[3] += 1
+    save_model(model, other)
+    for name in ("beam.json", "beam.safetensors"):
+        shutil.copy(folder / name, other)
+    with pytest.raises(CheckpointError, match="the model has changed.*fanin index"):
+        load_beam(other, load_model(other).classifier)
+    save_beam(beam, other, {})  # made anew for the weights that are there
+    assert load_beam(other, load_model(other).classifier)
+
+
+def test_a_beam_of_other_weights_of_format_1_is_refused(folder, model, beam):
+    """Their model's description notes no digests."""
+    as_format_1(folder)
     save_beam(beam, folder, {})
     tensors = load_file(folder / "classifier.safetensors")
     tensors["bias"][3] += 1
     save_file(tensors, folder / "classifier.safetensors")
     with pytest.raises(CheckpointError, match="the model has changed.*fanin index"):
+        load_beam(folder, load_model(folder).classifier)
+
+
+@pytest.mark.parametrize("change", [lambda _: None, as_format_1], ids=["format 2", "format 1"])
+def test_every_file_is_hashed_once_in_a_load(folder, model, beam, change, monkeypatch):
+    change(folder)
+    save_beam(beam, folder, {})
+    hashed, digest = [], hashlib.file_digest
+
+    def noted(file, name):
+        hashed.append(Path(file.name))
+        return digest(file, name)
+
+    monkeypatch.setattr(hashlib, "file_digest", noted)
+    load_beam(folder, load_model(folder).classifier)
+    files = [path for path in folder.rglob("*") if path.is_file() and path.name != "beam.json"]
+    assert sorted(hashed) == sorted(files)
+
+
+def test_the_digest_of_the_model_is_the_one_that_is_documented(folder, model, beam):
+    save_beam(beam, folder, {})
+    paths = sorted(["classifier.safetensors", "encoder.safetensors", "model.json"])
+    lines = [f"{path} {hashlib.sha256((folder / path).read_bytes()).hexdigest()}\n" for path in paths]
+    assert json.loads((folder / "beam.json").read_text())["model_sha256"] == (
+        hashlib.sha256("".join(lines).encode()).hexdigest()
+    )
+
+
+@pytest.mark.parametrize("damage", ["", "{}", '{"format": 2}', None])
+def test_a_damaged_description_of_the_model_is_refused(folder, model, beam, damage):
+    save_beam(beam, folder, {})
+    path = folder / "model.json"
+    path.unlink() if damage is None else path.write_text(damage)
+    with pytest.raises(CheckpointError, match=r"model\.json"):
         load_beam(folder, model.classifier)
-    save_beam(beam, folder, {})  # made anew for the weights that are there now
-    assert load_beam(folder, model.classifier)
 
 
 def test_missing_and_damaged_files_are_refused(folder, model, beam):

@@ -1,13 +1,14 @@
 """A beam beside its model: safetensors and JSON in the model folder. Described in docs/formats.md.
 
 A beam that was made for other weights is refused, and so is one whose files are damaged: what it would choose is of no
-use then.
+use then. The model's own files are not read for it: whoever loads the model has every byte of them checked.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -19,6 +20,8 @@ from fanin.classifier.router import Router
 from fanin.errors import CheckpointError
 from fanin.file_digests import file_digest
 from fanin.folders import replace_file
+from fanin.model_description import DESCRIPTION as MODEL
+from fanin.model_description import noted_digests
 from fanin.tensor_files import read_tensors, write_tensors
 
 if TYPE_CHECKING:
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 DESCRIPTION, TENSORS = "beam.json", "beam.safetensors"
+_NO_WEIGHTS = {TENSORS, "train_counts.safetensors"}
 _NAMES = {"members", "bounds", "part", "weight", "bias"}
 _AGAIN = "make it again with 'fanin index'"
 
@@ -71,7 +75,7 @@ def load_beam(folder: Path, classifier: Classifier, width: int | None = None) ->
 
     Args:
         folder: the model folder.
-        classifier: the model's own.
+        classifier: of :func:`fanin.model_files.load_model` from there.
         width: clusters a row instead of the number that was kept.
 
     Raises:
@@ -137,8 +141,9 @@ def _check_router(beam: Beam, in_features: int) -> None:
 
 def _model_digest(folder: Path) -> str:
     """Of all that scores depend on; label names and counts do not count."""
-    weights = [path for path in folder.rglob("*.safetensors") if path.name not in {TENSORS, "train_counts.safetensors"}]
+    noted = noted_digests(folder)
+    weights = (name for name in noted if name.endswith(".safetensors") and PurePosixPath(name).name not in _NO_WEIGHTS)
     digest = hashlib.sha256()
-    for path in sorted([folder / "model.json", *weights]):
-        digest.update(f"{path.relative_to(folder).as_posix()} {file_digest(path)}\n".encode())
+    for name in sorted([MODEL, *weights], key=PurePosixPath):
+        digest.update(f"{name} {noted[name]}\n".encode())
     return digest.hexdigest()
