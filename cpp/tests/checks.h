@@ -1,6 +1,7 @@
 // What the stand-alone tests check with, and the shapes that they go through.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
@@ -71,6 +72,17 @@ void for_shapes(Test test) {
     test(shape);
   }
   current = nullptr;
+}
+
+// Call a test with a number of threads, one and several, while labels of the shape share scores in clusters of every
+// kind: none, of one label, of some, of all; afterwards none do.
+template <class Test>
+void for_clusters_and_threads(Shape& shape, Test test) {
+  for (const std::int64_t cluster : {std::int64_t{0}, std::int64_t{1}, std::int64_t{5}, shape.labels}) {
+    shape.cluster = std::min(cluster, shape.labels);
+    for (const int threads : {1, 3}) test(threads);
+  }
+  shape.cluster = 0;
 }
 
 // Run all tests of a program. FANIN_CPU_ISA chooses the instruction set; 77 where this processor cannot run it.

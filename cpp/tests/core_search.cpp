@@ -155,16 +155,12 @@ void test_largest_columns(fanin::Storage storage, int threads) {
 int main() {
   return checks::run([] {
     checks::for_shapes([](Shape& shape) {
-      for (const std::int64_t cluster : {std::int64_t{0}, std::int64_t{1}, std::int64_t{5}, shape.labels}) {
-        shape.cluster = std::min(cluster, shape.labels);
-        for (const int threads : {1, 3}) {
-          for (const bool exclude : {false, true}) test_topk(shape, exclude, threads);
-          shape.sparse = shape.inputs - shape.inputs / 3;
-          test_topk(shape, true, threads);
-          shape.sparse = 0;
-        }
-      }
-      shape.cluster = 0;
+      checks::for_clusters_and_threads(shape, [&](int threads) {
+        for (const bool exclude : {false, true}) test_topk(shape, exclude, threads);
+        shape.sparse = shape.inputs - shape.inputs / 3;
+        test_topk(shape, true, threads);
+        shape.sparse = 0;
+      });
       for (const bool exclude : {false, true}) test_topk_among(shape, exclude, exclude ? 3 : 1);
       for (const fanin::Storage storage : checks::kFewerBits) {
         shape.storage = storage;

@@ -1,5 +1,4 @@
 // Products, their gradients and training steps on odd sizes against plain double loops.
-#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <limits>
@@ -142,21 +141,17 @@ void test_refused_positives() {
 int main() {
   return checks::run([] {
     checks::for_shapes([](Shape& shape) {
-      for (const std::int64_t cluster : {std::int64_t{0}, std::int64_t{1}, std::int64_t{5}, shape.labels}) {
-        shape.cluster = std::min(cluster, shape.labels);
-        for (const int threads : {1, 3}) {
-          test_autograd_operations(shape, threads);
-          for (const std::int64_t sparse : {std::int64_t{0}, shape.inputs - shape.inputs / 3}) {
-            shape.sparse = sparse;
-            for (const bool emphasised : {false, true}) {
-              test_train_step(shape, fanin::Loss::bce, emphasised, threads);
-              test_train_step(shape, fanin::Loss::squared_hinge, emphasised, threads);
-            }
+      checks::for_clusters_and_threads(shape, [&](int threads) {
+        test_autograd_operations(shape, threads);
+        for (const std::int64_t sparse : {std::int64_t{0}, shape.inputs - shape.inputs / 3}) {
+          shape.sparse = sparse;
+          for (const bool emphasised : {false, true}) {
+            test_train_step(shape, fanin::Loss::bce, emphasised, threads);
+            test_train_step(shape, fanin::Loss::squared_hinge, emphasised, threads);
           }
-          shape.sparse = 0;
         }
-      }
-      shape.cluster = 0;
+        shape.sparse = 0;
+      });
       test_adamw(shape);
       for (const fanin::Storage storage : checks::kFewerBits) {
         shape.storage = storage;
