@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from fanin.kernels.drawing import mix_seed
-from fanin.model_files import load_model
 from fanin.processes.group import ALONE
 from fanin.runs.checkpoint_series import CheckpointSeries, newest_step
 from fanin.runs.position import Position
@@ -20,13 +19,13 @@ from fanin.training.classifier_start import start_classifier
 from fanin.training.device import require_one_kind
 from fanin.training.final_scores import final_scores
 from fanin.training.gpu_memory import forget_gpu_peaks, gpu_peaks
-from fanin.training.kept_model import fault_of_kept_model
+from fanin.training.kept_model import KeptModel
 from fanin.training.non_finite import NonFiniteError, advice_on_rates
 from fanin.training.parts import build_parts
 from fanin.training.process_memory import peak_bytes
 from fanin.training.run_state import facts_of, parts_of, require_finite_state, state_of
 from fanin.training.scoring import score_split
-from fanin.training.shared_model import keep_model, shared_ranking, take_kept_model
+from fanin.training.shared_model import shared_ranking
 from fanin.training.step import rewire_after, train_on
 from fanin.training.stop_signals import Stopped, StopSignals
 
@@ -97,6 +96,7 @@ class Trainer:
         self._total_steps = training.steps or len(self._batches) * training.epochs
         self._epochs = math.ceil(self._total_steps / len(self._batches))  # the last may be cut short
         self._checkpoints = CheckpointSeries(run.checkpoints, training.checkpoint, processes)
+        self._kept = KeptModel(run, training.select_by, display, processes)
         self._sound = False  # whether parts and position are those before or after a step, worth a checkpoint
         self._saved: Position | None = None  # the newest checkpoint of this process
         self._parts: TrainingParts
@@ -142,8 +142,10 @@ class Trainer:
                 self._save()
             self._sound = False
             if self._position.best is None:  # what was kept is lost, and no validation is left
-                keep_model(self._parts.model, self._run.model, self._processes)
-            model = self._kept_model()
+                self._kept.keep(self._parts.model)
+            shared = None if self._processes.size == 1 else self._parts.model
+            del self._parts  # there may be no memory for what was trained and the best model
+            model = self._kept.load(self._device, shared)
         run, recipe, data, position = self._run, self._recipe, self._data, self._position
         ranking = self._ranking(model)
         metrics = final_scores(model, run, recipe, data, position, self._display, self._processes, ranking)
@@ -209,7 +211,9 @@ class Trainer:
             loss, peak = position.mean_loss, peak_bytes()
             self._run.log.write("epoch", epoch=position.epoch, loss=loss, texts_per_second=rate, peak_bytes=peak)
             if scores is not None:
-                self._keep_if_best(scores)
+                speed, metrics = scores.texts_per_second, scores.metrics
+                self._run.log.write("validation", epoch=position.epoch, texts_per_second=speed, **metrics.as_dict())
+                self._kept.keep_if_best(self._parts.model, metrics, position)
             position.end_epoch()
 
     def _validate(self) -> Scores:
@@ -222,26 +226,6 @@ class Trainer:
 
     def _ranking(self, model: TextModel) -> Ranking | None:
         return None if self._processes.size == 1 else shared_ranking(model, self._processes, self._stop)
-
-    def _keep_if_best(self, scores: Scores) -> None:
-        position, chosen = self._position, self._recipe.training.select_by
-        value, metrics = scores.metrics[chosen], scores.metrics.as_dict()
-        self._run.log.write("validation", epoch=position.epoch, texts_per_second=scores.texts_per_second, **metrics)
-        # Without a single validation row that has labels there is nothing to choose by: the newest is kept.
-        kept = position.best is None or value > position.best or not scores.metrics.points
-        self._display.say(f"  validation {chosen} {value:.2%}" + (" (best, kept)" if kept else ""))
-        if kept:
-            position.kept = keep_model(self._parts.model, self._run.model, self._processes)
-            position.best = value
-
-    def _kept_model(self) -> TextModel:
-        """The best model, in the place of what was trained: there may be no memory for both."""
-        model = None if self._processes.size == 1 else self._parts.model
-        del self._parts
-        if model is None:
-            return load_model(self._run.model).to(self._device)
-        take_kept_model(model, self._run.model, self._processes)
-        return model
 
     def _save(self) -> None:
         """Save a checkpoint of where the run stands."""
@@ -267,19 +251,9 @@ class Trainer:
             self._processes,
         )
         self._position = facts.position.model_copy(deep=True)
-        self._count_on_kept_model()
+        self._kept.count_on(self._position)
         self._run.log.return_to(LogMark(facts.log_size, facts.log_seconds))
         self._saved, self._sound = self._position.model_copy(deep=True), True
-
-    def _count_on_kept_model(self) -> None:
-        """Let another model be kept whatever its score, where the best one so far is not there any more."""
-        position = self._position
-        if position.best is None:
-            return
-        fault = self._processes.told_by_first(lambda: fault_of_kept_model(self._run, position.kept))
-        if fault is not None:
-            self._display.say(f"{fault}: the next one takes its place")
-            position.best = position.kept = None
 
     def _pass_over(self, error: NonFiniteError) -> None:
         """Go back to the last checkpoint, to go on from there without the batch of the step that failed.
