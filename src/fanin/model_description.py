@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from fanin.errors import CheckpointError
 from fanin.file_digests import file_digest, first_fault, noted_files, value_digest
 from fanin.folders import link_out_of
+from fanin.json_files import read_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -99,12 +100,7 @@ def _refusing(folder: Path) -> Iterator[None]:
 
 def _body(path: Path) -> dict[str, Any]:
     """What a description says of its model, in the form of today's format."""
-    try:
-        description = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read ({error.strerror}); give the folder of a model") from error
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path}: damaged, not JSON ({error}); restore the model folder") from error
+    description = read_json(path, unreadable="give the folder of a model", damaged="restore the model folder")
     if not isinstance(description, dict) or "format" not in description:
         raise CheckpointError(f"{path}: not the description of a fanin model")
     if description["format"] not in (_SIZES_ONLY, FORMAT):

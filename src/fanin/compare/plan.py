@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from fanin.compare.choices import RecipeChoice, parse_budget, parse_recipes
 from fanin.errors import CheckpointError, ConfigError
 from fanin.folders import replace_file
+from fanin.json_files import read_json
 from fanin.runs.run_folder import METRICS
 
 if TYPE_CHECKING:
@@ -98,14 +99,7 @@ def read_plan(folder: Path) -> Plan:
         CheckpointError: there is none, or it is damaged.
     """
     path = folder / PLAN
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise CheckpointError(
-            f"{path}: cannot be read ({error.strerror}); give the folder of an earlier fanin compare"
-        ) from error
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path}: damaged, not JSON ({error}); copy the folder again") from error
+    values = read_json(path, unreadable="give the folder of an earlier fanin compare", damaged="copy the folder again")
     try:
         return _from_values(values)
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 from fanin.errors import CheckpointError
+from fanin.json_files import read_json
 from fanin.runs.run_folder import METRICS
 
 if TYPE_CHECKING:
@@ -20,16 +20,10 @@ def read_metrics(run: Path) -> dict[str, Any]:
         CheckpointError: it is missing, unreadable, or not the metrics of a run.
     """
     path = run / METRICS
-    try:
-        metrics = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise CheckpointError(
-            f"{path}: cannot be read ({error.strerror}); give the run folder of a finished training"
-        ) from error
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path}: damaged, not JSON ({error}); copy the run folder again") from error
+    wanted = "give the run folder of a finished training"
+    metrics = read_json(path, unreadable=wanted, damaged="copy the run folder again")
     if not isinstance(metrics, dict) or "validation" not in metrics:
-        raise CheckpointError(f"{path}: does not hold the metrics of a run; give the run folder of a finished training")
+        raise CheckpointError(f"{path}: does not hold the metrics of a run; {wanted}")
     return metrics
 
 
