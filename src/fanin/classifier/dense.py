@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from fanin.classifier.shard import Shard
 from fanin.classifier.storage import rounding_seed_or, storage_settings
 from fanin.classifier.stored_rows import StoredRows
 from fanin.classifier.weighted import WeightedClassifier
@@ -20,7 +19,8 @@ from fanin.kernels.streaming_topk import StreamingTopK
 from fanin.kernels.updates import apply_update
 
 if TYPE_CHECKING:
-    from fanin.kernels.spec import Loss, Positives, Update
+    from fanin.classifier.shard import Shard
+    from fanin.kernels.spec import Loss, Moments, Positives, Update
 
 DENSE_CHUNK_SIZE = 4096
 
@@ -90,14 +90,16 @@ class DenseLinear(WeightedClassifier):
         self, x: Tensor | ActiveInputs, positives: Positives, loss: Loss, update: Update, *, weight: float = 1.0
     ) -> tuple[float, Tensor]:
         """One fused step; see :meth:`Classifier.train_step`."""
-        if isinstance(x, ActiveInputs):
-            x = self._checked_active(x)
-            value, dx = self.train_step(x.dense(), positives, loss, update, weight=weight)
-            return value, dx[:, x.columns]
-        x = self._checked_input(x)
-        positives = self._checked_positives(positives, len(x))
-        moments, update = self._begin_step(len(x), update)
-        scale = weight / len(x)
+        rows = self._dense_input(x)
+        positives = self._checked_positives(positives, len(rows))
+        moments, update = self._begin_step(len(rows), update)
+        value, dx = self._make_step(rows, positives, loss, update, moments, weight / len(rows))
+        return value, dx[:, x.columns] if isinstance(x, ActiveInputs) else dx
+
+    def _make_step(
+        self, x: Tensor, positives: Positives, loss: Loss, update: Update, moments: Moments, scale: float
+    ) -> tuple[float, Tensor]:
+        """The loss and its gradient by x (B, D), both times the scale; updates weights, bias and moments in place."""
         pairs = sorted_by_label(positives)
         bounds = torch.arange(0, self.out_features + self.chunk_size, self.chunk_size, device=pairs.labels.device)
         cuts = torch.searchsorted(pairs.labels, bounds).tolist()
@@ -122,7 +124,7 @@ class DenseLinear(WeightedClassifier):
     @torch.no_grad()
     def topk(self, x: Tensor | ActiveInputs, k: int, exclude: Positives | None = None) -> tuple[Tensor, Tensor]:
         """The k best labels a row; see :meth:`Classifier.topk`."""
-        x = self._checked_input(self._checked_active(x).dense() if isinstance(x, ActiveInputs) else x)
+        x = self._dense_input(x)
         exclude = None if exclude is None else self._checked_positives(exclude, len(x))
         best, rows = StreamingTopK(len(x), self._checked_k(k), x), self._rows()
         for start in range(0, self.out_features, self.chunk_size):
@@ -142,20 +144,12 @@ class DenseLinear(WeightedClassifier):
 
     def part(self, start: int, stop: int) -> DenseLinear:
         """The layer of the labels start to stop of this one, as it would be if it were made whole; on the CPU."""
-        shared: dict[str, Any] = {
-            "bias": self.bias is not None,
-            "reference_fan_in": self.reference_fan_in,
-            **self._start,
-        }
-        return DenseLinear(
-            self.in_features,
-            stop - start,
-            dtype=self.weight.dtype,
-            rounding_seed=self.rounding_seed,
-            chunk_size=self.chunk_size,
-            shard=Shard(start, self.out_features),
-            **shared,
-        )
+        options = self._options_of_part(start)
+        return DenseLinear(self.in_features, stop - start, chunk_size=self.chunk_size, **options)
+
+    def _dense_input(self, x: Tensor | ActiveInputs) -> Tensor:
+        """X with all its columns, (B, D)."""
+        return self._checked_input(self._checked_active(x).dense() if isinstance(x, ActiveInputs) else x)
 
     def _rows(self) -> StoredRows:
         return StoredRows(self.weight, self.chunk_size, self.rounding_seed, first_row=self.shard.first)

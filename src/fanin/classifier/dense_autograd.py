@@ -8,7 +8,6 @@ import torch
 from torch.nn import functional
 
 from fanin.classifier.dense import DenseLinear
-from fanin.kernels.active_inputs import ActiveInputs
 from fanin.kernels.positives import dense_block
 from fanin.kernels.spec import SGD, Loss
 
@@ -30,19 +29,12 @@ class AutogradDenseLinear(DenseLinear):
 
     fewer_bits = False
 
-    def train_step(
-        self, x: Tensor | ActiveInputs, positives: Positives, loss: Loss, update: Update, *, weight: float = 1.0
+    def _make_step(
+        self, x: Tensor, positives: Positives, loss: Loss, update: Update, moments: Moments, scale: float
     ) -> tuple[float, Tensor]:
-        """One step; see :meth:`fanin.classifier.interface.Classifier.train_step`."""
-        if isinstance(x, ActiveInputs):
-            x = self._checked_active(x)
-            value, dx = self.train_step(x.dense(), positives, loss, update, weight=weight)
-            return value, dx[:, x.columns]
-        inputs = self._checked_input(x).detach().requires_grad_()
-        positives = self._checked_positives(positives, len(inputs))
-        moments, update = self._begin_step(len(inputs), update)
+        inputs = x.detach().requires_grad_()
         with torch.enable_grad():
-            total = weight / len(inputs) * _summed_loss(self(inputs), positives, loss)
+            total = scale * _summed_loss(self(inputs), positives, loss)
             total.backward()  # type: ignore[no-untyped-call]
         assert inputs.grad is not None, "the logits depend on the inputs"
         self._step_optimizers(update, moments)

@@ -10,7 +10,6 @@ from torch import Tensor
 from fanin.classifier.cluster_weights import ClusterWeights
 from fanin.classifier.internal_order import InternalOrder
 from fanin.classifier.optimizer_state import named_state
-from fanin.classifier.shard import Shard
 from fanin.classifier.sparse_logits import sparse_logits
 from fanin.classifier.storage import rounding_seed_or, storage_settings
 from fanin.classifier.topology import check_index, check_shape, draw_index, set_count
@@ -25,6 +24,7 @@ from fanin.kernels.spec import Moments, SparseWeights, index_dtype
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from fanin.classifier.shard import Shard
     from fanin.kernels.chosen_clusters import ChosenClusters
     from fanin.kernels.spec import Backend, Loss, Positives, Prune, SharedScores, Update
 
@@ -241,11 +241,6 @@ class SparseLinear(WeightedClassifier):
         Groups and clusters must not be cut. The part has no internal order.
         """
         clusters = self.clusters
-        shared: dict[str, Any] = {
-            "bias": self.bias is not None,
-            "reference_fan_in": self.reference_fan_in,
-            **self._start,
-        }
         return SparseLinear(
             self.in_features,
             stop - start,
@@ -254,11 +249,8 @@ class SparseLinear(WeightedClassifier):
             cluster_size=0 if clusters is None else clusters.cluster_size,
             cluster_inputs=None if clusters is None else clusters.weight.shape[1],
             cluster_rate=1.0 if clusters is None else clusters.rate,
-            dtype=self.weight.dtype,
-            rounding_seed=self.rounding_seed,
             backend=self.backend,
-            shard=Shard(start, self.out_features),
-            **shared,
+            **self._options_of_part(start),
         )
 
     def rewire(self, prune: Prune, seed: int, inputs: int | None = None) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -52,6 +52,7 @@ class WeightedClassifier(Classifier):
 
     weight: nn.Parameter
     bias: nn.Parameter | None
+    _start: dict[str, Any]  # seed and initial_scale
 
     def __init__(
         self, in_features: int, out_features: int, reference_fan_in: int | None = None, shard: Shard | None = None
@@ -143,6 +144,17 @@ class WeightedClassifier(Classifier):
         self.steps += 1
         reference, fan_in = self.reference_fan_in, self.weight.shape[1]
         return self._moments, update if reference is None else update.scaled(reference / fan_in)
+
+    def _options_of_part(self, start: int) -> dict[str, Any]:
+        """What a layer of some labels of this one, from a place on, is made with to be as it would be in the whole."""
+        return {
+            "bias": self.bias is not None,
+            "reference_fan_in": self.reference_fan_in,
+            "dtype": self.weight.dtype,
+            "rounding_seed": self.rounding_seed,
+            "shard": Shard(start, self.out_features),
+            **self._start,
+        }
 
     @torch.no_grad()
     def _draw_weights(self, scale: float, fan_in: int, seed: int) -> None:
