@@ -17,7 +17,12 @@ fanin=$here/.venv/bin/fanin
 python=$here/.venv/bin/python
 held_out=training.validation_share=0.1
 eps=classifier.update.eps=5.0e-5
+margin=classifier.tail=margin,classifier.tail_strength
 same_for_all=classifier.fan_in_by_frequency=[]
+# The default as it was before the tables `eps`, `clusters` and `tails` changed it.
+bands='classifier.fan_in_by_frequency=[{share: 0.01, fan_in: 512}, {share: 0.05, fan_in: 128}, {share: 0.3, fan_in: 32}]'
+first="default:$held_out,encoder.out_features=512,classifier.fan_in=12,$bands"
+first+=,classifier.update.eps=1.0e-8,classifier.cluster_rate=1,classifier.tail=none,classifier.tail_strength=1
 
 compare() {  # NAME, then arguments of fanin compare
   local name=$1
@@ -42,12 +47,16 @@ remedies() {
     --recipe groups-by-number=plain:$held_out,classifier.group_size=16,classifier.related_labels=false \
     --recipe clusters-32=plain:$held_out,classifier.cluster_size=32 \
     --recipe "bands=plain:$held_out,classifier.fan_in=16,classifier.fan_in_by_frequency=[{share: 0.01, fan_in: 512}]" \
+    --recipe clusters-32-slow=plain:$held_out,classifier.cluster_size=32,classifier.cluster_rate=0.25,$eps \
     --recipe default=default:$held_out \
     --recipe default-no-clusters=default:$held_out,classifier.cluster_size=0 \
     --recipe default-clusters-by-number=default:$held_out,classifier.related_labels=false \
-    --recipe default-no-margin=default:$held_out,classifier.own_text_margin=0 \
-    --recipe default-eps=default:$held_out,$eps \
-    --recipe default-uniform-29=default:$held_out,classifier.fan_in=29,$same_for_all \
+    --recipe default-no-own-text-margin=default:$held_out,classifier.own_text_margin=0 \
+    --recipe default-eps-1e-8=default:$held_out,classifier.update.eps=1.0e-8 \
+    --recipe default-cluster-rate-1=default:$held_out,classifier.cluster_rate=1 \
+    --recipe default-no-tail-margin=default:$held_out,classifier.tail=none \
+    --recipe default-D-512=default:$held_out,encoder.out_features=512 \
+    --recipe default-uniform-26=default:$held_out,classifier.fan_in=26,$same_for_all \
     --recipe default-aux=default:$held_out,auxiliary.cutoff_share=0.66
 }
 
@@ -96,8 +105,8 @@ clusters() {  # a dense vector for related labels under their sparse weights: si
   for rate in 0.25 0.1 0.04; do
     recipes+=(--recipe "rate-$rate=$of16,classifier.cluster_rate=$rate")
     recipes+=(--recipe "of-64-rate-$rate=plain:$held_out,$eps,classifier.cluster_size=64,classifier.cluster_rate=$rate")
-    recipes+=(--recipe "default-rate-$rate=default:$held_out,classifier.cluster_rate=$rate")
-    recipes+=(--recipe "default-of-16-rate-$rate=default:$held_out,classifier.cluster_size=16,classifier.cluster_rate=$rate")
+    recipes+=(--recipe "first-rate-$rate=$first,classifier.cluster_rate=$rate")
+    recipes+=(--recipe "first-of-16-rate-$rate=$first,classifier.cluster_size=16,classifier.cluster_rate=$rate")
   done
   compare clusters "${recipes[@]}" \
     --recipe "fast=$of16,classifier.cluster_rate=2" \
@@ -105,20 +114,19 @@ clusters() {  # a dense vector for related labels under their sparse weights: si
     --recipe "by-number=$of16,classifier.related_labels=false" \
     --recipe "aux=$of16,auxiliary.cutoff_share=0.66" \
     --recipe "static=$of16,classifier.rewiring=null" \
-    --recipe "fewer-inputs=$of16,classifier.fan_in=24"
+    --recipe "fewer-inputs=$of16,classifier.cluster_rate=0.25,classifier.fan_in=24"
   local script=$here/benchmarks/ablation/cluster_vectors.py
-  "$python" "$script" learned "$data" "$out/clusters-learned" classifier.cluster_size=16 $eps
-  "$python" "$script" centroids "$data" "$out/clusters-centroids" classifier.cluster_size=16 $eps
+  "$python" "$script" learned "$data" "$out/clusters-learned" classifier.cluster_size=16 classifier.cluster_rate=0.25 $eps
+  "$python" "$script" centroids "$data" "$out/clusters-centroids" classifier.cluster_size=16 classifier.cluster_rate=0.25 $eps
 }
 
-eps() {  # Adam's eps in the default, with a rate of their own for the vectors that clusters share, and a margin
-  local slow=default:$held_out,classifier.cluster_rate=0.1 quarter=default:$held_out,classifier.cluster_rate=0.25
-  local none=default:$held_out,classifier.cluster_size=0 eps_2e4=classifier.update.eps=2.0e-4
-  local margin=classifier.tail=margin,classifier.tail_strength
+eps() {  # Adam's eps in the first default, with a rate of their own for the vectors that clusters share, and a margin
+  local slow=$first,classifier.cluster_rate=0.1 quarter=$first,classifier.cluster_rate=0.25
+  local none=$first,classifier.cluster_size=0 eps_2e4=classifier.update.eps=2.0e-4
   compare eps \
-    --recipe "default=default:$held_out" \
-    --recipe "default-eps=default:$held_out,$eps" \
-    --recipe "default-eps-rate-0.1=$slow,$eps" \
+    --recipe "first=$first" \
+    --recipe "first-eps=$first,$eps" \
+    --recipe "eps-rate-0.1=$slow,$eps" \
     --recipe "eps-1e-5=$slow,classifier.update.eps=1.0e-5" \
     --recipe "eps-2e-4=$slow,$eps_2e4" \
     --recipe "eps-rate-0.25=$quarter,$eps" \
@@ -140,14 +148,14 @@ tails() {  # a loss that favours rare labels
     --recipe plain=plain:$held_out \
     --recipe plain-propensity-half=plain:$held_out,classifier.tail=propensity,classifier.tail_strength=0.5 \
     --recipe plain-propensity=plain:$held_out,classifier.tail=propensity \
-    --recipe plain-margin-1=plain:$held_out,classifier.tail=margin \
-    --recipe plain-margin-3=plain:$held_out,classifier.tail=margin,classifier.tail_strength=3 \
-    --recipe default=default:$held_out \
-    --recipe default-propensity-half=default:$held_out,classifier.tail=propensity,classifier.tail_strength=0.5 \
-    --recipe default-propensity=default:$held_out,classifier.tail=propensity \
-    --recipe default-margin-1=default:$held_out,classifier.tail=margin \
-    --recipe default-margin-3=default:$held_out,classifier.tail=margin,classifier.tail_strength=3 \
-    --recipe default-margin-6=default:$held_out,classifier.tail=margin,classifier.tail_strength=6
+    --recipe plain-margin-1=plain:$held_out,$margin=1 \
+    --recipe plain-margin-3=plain:$held_out,$margin=3 \
+    --recipe "first=$first" \
+    --recipe "first-propensity-half=$first,classifier.tail=propensity,classifier.tail_strength=0.5" \
+    --recipe "first-propensity=$first,classifier.tail=propensity" \
+    --recipe "first-margin-1=$first,$margin=1" \
+    --recipe "first-margin-3=$first,$margin=3" \
+    --recipe "first-margin-6=$first,$margin=6"
 }
 
 storage() {
@@ -158,7 +166,6 @@ storage() {
 }
 
 model() { echo "encoder.model=${MINILM:?MINILM must name the folder of all-MiniLM-L6-v2}"; }
-bands='classifier.fan_in_by_frequency=[{share: 0.01, fan_in: 512}, {share: 0.05, fan_in: 128}, {share: 0.3, fan_in: 32}]'
 dense='classifier={kind: dense, loss: bce, update: {kind: adamw, eps: 1.0e-5}, schedule: {learning_rate: 8.0e-3}}'
 
 frozen() {  # a transformer whose vectors are computed once

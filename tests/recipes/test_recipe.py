@@ -19,14 +19,15 @@ def test_every_shipped_recipe_is_valid_and_survives_its_own_text(name, tmp_path)
     assert load_recipe(path) == recipe
 
 
-@pytest.mark.parametrize(("name", "twin"), [("default", "dense"), ("quickstart", "quickstart-dense")])
-def test_dense_twin_differs_in_the_classifier_and_its_lexical_inputs_alone(name, twin):
+@pytest.mark.parametrize(("name", "twin", "width"), [("default", "dense", 512), ("quickstart", "quickstart-dense", 256)])
+def test_dense_twin_differs_in_the_classifier_and_what_it_reads_alone(name, twin, width):
     sparse, dense = load_recipe(name), load_recipe(twin)
     assert isinstance(sparse.classifier, SparseSection)
     assert isinstance(dense.classifier, DenseSection)
     assert (sparse.encoder.lexical_features > 0, dense.encoder.lexical_features) == (True, 0)
-    lexical = {name: getattr(sparse.encoder, name) for name in ("lexical_features", "lexical_scale")}
-    encoder = dense.encoder.model_copy(update=lexical)
+    assert (sparse.encoder.out_features, dense.encoder.out_features) == (256, width)  # each has the better one for it
+    read = {name: getattr(sparse.encoder, name) for name in ("lexical_features", "lexical_scale", "out_features")}
+    encoder = dense.encoder.model_copy(update=read)
     assert sparse.model_copy(update={"classifier": dense.classifier}) == dense.model_copy(update={"encoder": encoder})
 
 
@@ -98,8 +99,8 @@ def test_updates_are_built_with_the_step_s_learning_rate():
         (["training.epochs=many"], "training.epochs"),
         (["training.epochs=0"], "training.epochs"),
         (["classifier.kind=narrow"], "'sparse', 'dense', 'dense_autograd', 'bottleneck', 'head_tail', 'masked'"),
-        (["classifier={kind: bottleneck, width: 999}"], "classifier.width is 999 and encoder.out_features only 512"),
-        (["classifier={kind: masked, fan_in: 999}"], "classifier.fan_in is 999 and encoder.out_features only 512"),
+        (["classifier={kind: bottleneck, width: 999}"], "classifier.width is 999 and encoder.out_features only 256"),
+        (["classifier={kind: masked, fan_in: 999}"], "classifier.fan_in is 999 and encoder.out_features only 256"),
         (["classifier={kind: masked, rewiring: {grow: gradient}}"], "unknown setting 'classifier.rewiring.grow'"),
         (["classifier={kind: head_tail, head_share: 1.0}"], "classifier.head_share"),
         (
