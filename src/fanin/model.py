@@ -51,14 +51,14 @@ def encode(
     return encoder(*(torch.from_numpy(array).to(device) for array in inputs))
 
 
-def check_features(encoder: Encoder, features: DenseFeatures | SparseFeatures) -> None:
+def check_features(encoder: Encoder, columns: int, *, sparse: bool) -> None:
     """Raise DataError unless an encoder reads features of this kind and number."""
-    encoder, sparse = base_encoder(encoder), isinstance(features, SparseFeatures)
-    found = f"{'sparse' if sparse else 'dense'} features, {features.columns} of them"
+    encoder = base_encoder(encoder)
+    found = f"{'sparse' if sparse else 'dense'} features, {columns} of them"
     if not isinstance(encoder, FeatureEncoder | SparseFeatureEncoder):
         raise DataError(f"the data holds {found}, but this model reads texts; give it texts")
     reads_sparse = isinstance(encoder, SparseFeatureEncoder)
-    if reads_sparse != sparse or encoder.in_features != features.columns:
+    if reads_sparse != sparse or encoder.in_features != columns:
         wanted = f"{encoder.in_features} {'sparse' if reads_sparse else 'dense'} ones"
         raise DataError(f"the data holds {found}, but this model was trained on {wanted}; give it the same features")
 
@@ -167,7 +167,7 @@ class TextModel:
         Raises:
             DataError: they are others.
         """
-        check_features(self.encoder, features)
+        check_features(self.encoder, features.columns, sparse=isinstance(features, SparseFeatures))
         for start in range(0, len(features), PREDICTION_BATCH):
             rows = np.arange(start, min(start + PREDICTION_BATCH, len(features)))
             yield from self._named(features.inputs(rows), k, beam)

@@ -3,12 +3,18 @@
 import numpy as np
 import pytest
 
+from fanin.data import validation
 from fanin.data.batches import Batches
 from fanin.data.feature_rows import DenseFeatures, FeatureSplit, SparseFeatures
 from fanin.data.feature_store import FeatureStore, read_features
 from fanin.data.formats import open_dataset
 from fanin.data.validation import row_keys
 from fanin.errors import DataError
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory, monkeypatch):
+    monkeypatch.setenv("FANIN_CACHE", str(tmp_path_factory.mktemp("cache")))
 
 
 @pytest.fixture
@@ -125,3 +131,19 @@ def test_equal_features_have_equal_keys():
     keys = row_keys(FeatureSplit(SparseFeatures(indptr, indices, values, 3), *labels)).tolist()
     assert keys[0] == keys[1]
     assert len(set(keys)) == 3
+
+
+@pytest.mark.parametrize("values", [1, 5, 1 << 19])
+def test_keys_do_not_depend_on_blocks(values, monkeypatch):
+    labels = (np.zeros(8, np.int64), np.empty(0, np.int32))
+    random = np.random.default_rng(0)
+    dense = random.random((7, 3), np.float32)
+    indptr = np.array([0, 3, 3, 5, 9, 9, 9, 12])
+    sparse = SparseFeatures(indptr, random.integers(0, 5, 12).astype(np.int32), random.random(12, np.float32), 5)
+    for features in (DenseFeatures(dense), sparse):
+        split = FeatureSplit(features, *labels)
+        expected = row_keys(split).tolist()
+        with monkeypatch.context() as patched:
+            patched.setattr(validation, "_BLOCK_VALUES", values)
+            assert row_keys(split).tolist() == expected
+        assert len(set(expected)) == (7 if features is not sparse else 5)  # three rows of none

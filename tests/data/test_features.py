@@ -24,7 +24,7 @@ def test_a_matrix_is_described(dtype, tmp_path):
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_a_value_that_is_not_finite_is_placed(value, tmp_path, monkeypatch):
-    monkeypatch.setattr("fanin.data.features._BLOCK_VALUES", 8)
+    monkeypatch.setattr("fanin.data.features.BLOCK_VALUES", 8)
     matrix = np.zeros((100, 4), dtype=np.float32)
     matrix[57, 2] = value
     np.save(tmp_path / "x.npy", matrix)

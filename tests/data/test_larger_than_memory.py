@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import fanin
@@ -31,6 +32,22 @@ tokenizer = Tokenizer.train(list(dataset.texts("test")) * 2, frequent_pairs=100)
 store = building.build_store(dataset, tokenizer.encode_batch, tokenizer.key, Path(sys.argv[2]))
 validation.draw_validation(validation.row_keys(store.split("train")), 0.1, seed=0)
 print(peak_bytes(), store.folder)
+"""
+READ_FEATURES = """
+import sys
+from pathlib import Path
+from fanin.data.batches import Batches
+from fanin.data.feature_store import FeatureStore
+from fanin.data.formats import open_dataset
+from fanin.data.validation import draw_validation, row_keys
+from fanin.training.process_memory import peak_bytes
+
+store = FeatureStore(open_dataset(sys.argv[1]), cache=Path(sys.argv[2]))
+print(peak_bytes())
+train = store.split("train")
+draw_validation(row_keys(train), 0.1, seed=0)
+rows = sum(len(batch) for batch in Batches(train, 512).epoch())
+print(peak_bytes(), rows)
 """
 LIMITED = """
 import resource, sys
@@ -63,6 +80,54 @@ def test_preparing_more_data_takes_no_more_memory(tmp_path):
     remaining = 40 * (24_000 - 1500) + mapped[1] - mapped[0]
     assert remaining < (sizes[1] - sizes[0]) / 2
     assert peaks[1] - peaks[0] < remaining + 4e6
+
+
+def write_bag_of_words(folder, blocks):
+    """500 rows a block, of 200 features each; every block is the same but for one feature."""
+    random = np.random.default_rng(0)
+    features = random.integers(0, 50_000, (500, 200)).tolist()
+    labels = random.integers(0, 1000, (500, 2)).tolist()
+    lines = [
+        f"{','.join(map(str, own))} {' '.join(f'{feature}:0.25' for feature in row)}"
+        for own, row in zip(labels, features, strict=True)
+    ]
+    folder.mkdir()
+    with (folder / "train.txt").open("w") as file:
+        file.write(f"{500 * blocks} 1000000 1000\n")
+        for block in range(blocks):
+            file.write("".join(f"{line} {block + 50_000}:1\n" for line in lines))
+    (folder / "test.txt").write_text("1 1000000 1000\n3 7:1\n")
+
+
+def test_reading_more_features_takes_no_more_memory(tmp_path):
+    built, read, files = [], [], []
+    for blocks in (4, 24):
+        folder, cache = tmp_path / f"{blocks}", tmp_path / f"cache {blocks}"
+        write_bag_of_words(folder, blocks)
+        after_building, at_the_end, rows = map(int, python(READ_FEATURES, folder, cache).split())
+        assert rows == 500 * blocks
+        built.append(after_building)
+        read.append(at_the_end)
+        (store,) = (cache / "stores").iterdir()
+        files.append((folder_bytes(folder), folder_bytes(store)))
+    (small, small_store), (large, large_store) = files
+    assert large - small > 20e6
+    assert large_store - small_store > 15e6
+    assert built[1] - built[0] < 4e6
+    # Of rows that are read pages of the store are mapped, and given back now and then.
+    assert read[1] - read[0] < large_store - small_store + 4e6
+
+
+@pytest.mark.long
+@pytest.mark.timeout(4 * 3600)
+def test_five_gigabytes_of_features_in_two(tmp_path):
+    write_bag_of_words(tmp_path / "data", 5000)
+    assert folder_bytes(tmp_path / "data") > 5e9
+    arguments = ["train", tmp_path / "data", "--recipe", "plain", "--out", tmp_path / "run", "--quiet", "--json"]
+    settings = ["encoder={kind: features, out_features: 32}", "classifier.fan_in=16", "training.steps=20"]
+    chosen = [part for setting in settings for part in ("--set", setting)]
+    metrics = json.loads(python(LIMITED, *arguments, *chosen, FANIN_CACHE=str(tmp_path / "cache")))
+    assert metrics["peak_bytes"] < 2 << 30
 
 
 @pytest.mark.long

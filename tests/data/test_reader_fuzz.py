@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from fanin.cli.text_input import file_texts
-from fanin.data.building import build_store
+from fanin.data.building import build_sparse_store, build_store
 from fanin.data.catalog import CatalogEntry, PackagedFile, _unpack
 from fanin.data.content import content_key, make_key
 from fanin.data.feature_store import FeatureStore
@@ -19,8 +19,7 @@ from fanin.data.hpo import write_hpo
 from fanin.data.json_lines import read_records
 from fanin.data.label_rows import label_row_blocks, read_pairs
 from fanin.data.lines import read_lines
-from fanin.data.sparse_features import bag_of_words_labels, read_bag_of_words, read_sparse_features
-from fanin.data.store import Store
+from fanin.data.sparse_features import bag_of_words_features, bag_of_words_labels, read_sparse_features
 from fanin.errors import DataError
 from fanin.labels.vocabulary import LabelVocabulary
 from fuzzing import Folder, bounded_memory, inputs, try_inputs
@@ -72,7 +71,8 @@ def read_texts(folder):
 
 def read_features(folder):
     dataset = open_dataset(folder)
-    store = FeatureStore(dataset)
+    shutil.rmtree(folder / "cache", ignore_errors=True)
+    store = FeatureStore(dataset, cache=folder / "cache")
     for name in store.split_names:
         split = store.split(name)
         assert dataset.feature_sizes(name).columns == store.columns
@@ -120,7 +120,7 @@ FILES = {
     "label rows": (RAW_TEXT["trn_X_Y.txt"], lambda path: list(label_row_blocks(path))),
     "pairs": (RAW_TEXT["filter_labels_test.txt"], lambda path: read_pairs(path, 3, 3)),
     "sparse features": (SPARSE["trn_X_Xf.txt"], read_sparse_features),
-    "bag of words": (BAG_OF_WORDS["train.txt"], read_bag_of_words),
+    "features of a bag of words": (BAG_OF_WORDS["train.txt"], lambda path: list(bag_of_words_features(path))),
     "labels of a bag of words": (BAG_OF_WORDS["train.txt"], lambda path: list(bag_of_words_labels(path))),
     "dense features": (DENSE["trn_X.npy"], describe_features),
     "records": (JSON_LINES["train.jsonl"], lambda path: list(read_records(path))),
@@ -166,23 +166,41 @@ def test_what_a_small_file_promises_is_not_allocated(files, changes, tmp_path):
         read(tmp_path)
 
 
+def token_store(folder, cache):
+    return build_store(open_dataset(folder), lambda texts: [[1, 2] for _ in texts], "key", cache)
+
+
+def sparse_store(folder, cache):
+    return build_sparse_store(open_dataset(folder), ("train", "test"), 5, cache)
+
+
+STORES = {
+    "tokens": (RAW_TEXT, token_store, lambda store, split: store.split(split)),
+    "features": (SPARSE, sparse_store, lambda store, split: store.features(split)),
+}
+
+
+@pytest.mark.parametrize("kind", STORES)
 @inputs()
-def test_a_tokenised_store(count, scratch):
+def test_a_store(kind, count, scratch):
     """Its arrays are our own cache, and their values are not looked at: what describes them is."""
-    (scratch / "d.jsonl").write_bytes(JSON_LINES["train.jsonl"])
-    store = build_store(open_dataset(scratch / "d.jsonl"), lambda texts: [[1, 2] for _ in texts], "key", scratch / "c")
+    contents, build, rows_of = STORES[kind]
+    store = build(Folder(scratch / "data", contents).path, scratch / "cache")
     files = {path.name: path.read_bytes() for path in store.folder.iterdir()}
     folder, meta = Folder(scratch / "store", files), store._meta
+    others = ["labels.jsonl", *sorted(name for name in files if name.startswith("train."))]
 
     def check(rng):
-        name = rng.choice(("meta.json", "meta.json", "meta.json", "labels.jsonl", "train.tokens.bin"))
+        name = rng.choice(("meta.json", "meta.json", "meta.json", rng.choice(others)))
         content = mutated_json(rng, meta) if name == "meta.json" else mutated(rng, files[name])
         with folder.with_changed({name: content}) as path:
-            found = Store(path)
-            assert found.split_names == ("train",)
-            for split in found.split_names:
-                assert len(found.split(split)) == 2
-                found.split(split).inputs(np.arange(2))
+            found = type(store)(path)
+            assert found.split_names == ("train", "test")
+            for split, length in (("train", 3), ("test", 1)):
+                rows = rows_of(found, split)
+                assert len(rows) == len(found.labels(split)) == length
+                if not name.endswith("_indptr.bin"):  # its ends are looked at, and nothing between them
+                    rows.inputs(np.arange(length))
                 found.excluded(split)
             assert len(found.vocabulary) == found.n_labels
 

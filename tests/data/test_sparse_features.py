@@ -5,7 +5,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fanin.data.sparse_features import read_bag_of_words, read_sparse_features
+from fanin.data import label_rows
+from fanin.data.feature_rows import join_features
+from fanin.data.label_rows import join_label_rows
+from fanin.data.lines import read_blocks
+from fanin.data.sparse_features import (
+    bag_of_words_features,
+    bag_of_words_labels,
+    read_bag_of_words_header,
+    read_sparse_features,
+    sparse_feature_blocks,
+)
 from fanin.errors import DataError
 
 VALUES = st.floats(-(2**20), 2**20, width=32)
@@ -13,6 +23,13 @@ ROWS = st.lists(
     st.tuples(st.lists(st.integers(0, 4), max_size=3), st.lists(st.tuples(st.integers(0, 11), VALUES), max_size=5)),
     max_size=12,
 )
+
+
+def read_bag_of_words(path):
+    """All features and labels in a file."""
+    _, columns, n_labels = read_bag_of_words_header(path)
+    features = join_features(bag_of_words_features(path), columns)
+    return features, join_label_rows(bag_of_words_labels(path), n_labels)
 
 
 def dense(features):
@@ -52,6 +69,28 @@ def test_labels_stand_before_the_features(tmp_path_factory, rows):
     np.testing.assert_allclose(dense(features), expected(rows), rtol=1e-6, atol=1e-6)
     found = np.split(labels.indices, labels.indptr[1:-1]) if rows else []
     assert [part.tolist() for part in found] == [sorted(set(own)) for own, _ in rows]
+
+
+@given(ROWS, st.integers(1, 40))
+def test_blocks_of_any_size_hold_the_same(tmp_path_factory, rows, block_bytes):
+    folder = tmp_path_factory.mktemp("blocks")
+    lines = [f"{','.join(map(str, labels))} {pairs_text(pairs)}" for labels, pairs in rows]
+    (folder / "train.txt").write_text("".join(f"{line}\n" for line in [f"{len(rows)} 12 5", *lines]))
+    lines = [f"{len(rows)} 12", *(pairs_text(pairs) for _, pairs in rows)]
+    (folder / "x_Xf.txt").write_text("".join(f"{line}\n" for line in lines))
+    features, labels = read_bag_of_words(folder / "train.txt")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(label_rows, "read_blocks", lambda path: read_blocks(path, block_bytes))
+        blocks = list(sparse_feature_blocks(folder / "x_Xf.txt"))
+        again, labels_again = read_bag_of_words(folder / "train.txt")
+    assert all(block.columns == 12 for block in blocks)
+    for streamed in (join_features(blocks, 12), again):
+        for name in ("indptr", "indices", "values"):
+            found, expected = getattr(streamed, name), getattr(features, name)
+            assert found.dtype == expected.dtype
+            assert found.tolist() == expected.tolist()
+    assert labels_again.indptr.tolist() == labels.indptr.tolist()
+    assert labels_again.indices.tolist() == labels.indices.tolist()
 
 
 def test_forms_of_a_line(tmp_path):

@@ -79,7 +79,7 @@ def test_a_bag_of_words_is_not_read_whole(tmp_path, monkeypatch):
     recipe = load_recipe("plain", ["encoder={kind: features, out_features: 4}", "classifier.fan_in=2"])
     dataset = open_dataset(tmp_path)
     with monkeypatch.context() as patched:
-        patched.delattr("fanin.data.bag_of_words.read_bag_of_words")
+        patched.delattr("fanin.data.bag_of_words.bag_of_words_features")
         assert sampled_sizes(dataset, recipe) == DataSizes(2, 3, 1, 2.0, columns=7, values_per_text=2.0)
     # As a header is found out before anything is planned by it.
     (tmp_path / "test.txt").write_text("1000000000000 7 2\n 0:1\n")

@@ -9,9 +9,9 @@ from fanin.data.dataset import Dataset
 from fanin.data.label_rows import row_mismatch
 from fanin.data.lines import count_lines, read_lines
 from fanin.data.sparse_features import (
+    bag_of_words_features,
     bag_of_words_labels,
     bag_of_words_sizes,
-    read_bag_of_words,
     read_bag_of_words_header,
 )
 from fanin.errors import DataError
@@ -42,21 +42,21 @@ class BagOfWordsDataset(Dataset):
     def __init__(self, folder: Path) -> None:
         names = [*BAG_OF_WORDS_FILES, *([_NAMES_FILE] if (folder / _NAMES_FILE).exists() else [])]
         super().__init__(folder, tuple(folder / name for name in names), ("train", "test"))
-        self._read: dict[str, tuple[SparseFeatures, LabelRows]] = {}
 
     def texts(self, split: str) -> Iterator[str]:
         """Refuses: there are none."""
         self.check_split(split)
         raise DataError(f"{self.path}: holds features, but no texts; train on it with encoder.kind features")
 
-    def features(self, split: str) -> SparseFeatures:
-        """The features in the split's file; see :meth:`Dataset.features`."""
-        return self._rows(split)[0]
-
     def feature_sizes(self, split: str) -> FeatureSizes:
         """By the head of the split's file; see :meth:`Dataset.feature_sizes`."""
         self._header(split)
         return bag_of_words_sizes(self._file(split))
+
+    def feature_blocks(self, split: str) -> Iterator[SparseFeatures]:
+        """Stream the features in the split's file; see :meth:`Dataset.feature_blocks`."""
+        self._header(split)
+        return bag_of_words_features(self._file(split))
 
     def row_count(self, split: str) -> int:
         """How many rows the split's file has."""
@@ -78,10 +78,6 @@ class BagOfWordsDataset(Dataset):
         self._header(split)
         return bag_of_words_labels(self._file(split))
 
-    def positives(self, split: str) -> LabelRows:
-        """The labels of the split's file, kept; see :meth:`Dataset.positives`."""
-        return self._rows(split)[1]
-
     @property
     def names_source(self) -> Path:
         """``Y.txt``, or the folder where there is none."""
@@ -96,13 +92,6 @@ class BagOfWordsDataset(Dataset):
                 f"{self.files[0]}, line 1: the header promises {labels} labels, but the files have {size} bytes in "
                 f"all; correct the header, or give {_NAMES_FILE} with a name a line"
             )
-
-    def _rows(self, split: str) -> tuple[SparseFeatures, LabelRows]:
-        """The features and labels of a split, kept."""
-        if split not in self._read:
-            self._header(split)
-            self._read[split] = read_bag_of_words(self._file(split))
-        return self._read[split]
 
     def _header(self, split: str) -> BagOfWordsHeader:
         self.check_split(split)

@@ -10,7 +10,7 @@ import numpy as np
 from fanin.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from numpy.typing import NDArray
 
@@ -169,3 +169,15 @@ def row_places(indptr: NDArray[np.int64], rows: NDArray[np.int64]) -> tuple[NDAr
     out_indptr = np.zeros(len(rows) + 1, dtype=np.int64)
     np.cumsum(length, out=out_indptr[1:])
     return np.arange(out_indptr[-1]) + np.repeat(begin - out_indptr[:-1], length), out_indptr
+
+
+def join_offsets(parts: Iterable[NDArray[np.int64]]) -> NDArray[np.int64]:
+    """The offsets (N + 1,) of several CSRs, one behind the other; there may be none.
+
+    >>> join_offsets([np.array([0, 2]), np.array([0, 1, 4])])
+    array([0, 2, 3, 6])
+    """
+    lengths = np.concatenate([np.empty(0, np.int64), *map(np.diff, parts)])
+    indptr = np.zeros(len(lengths) + 1, np.int64)
+    np.cumsum(lengths, out=indptr[1:])
+    return indptr

@@ -1,26 +1,23 @@
-"""Building tokenised stores: streaming, and published as a whole or not at all."""
+"""Building stores: streaming, so that the memory taken does not depend on the number of rows."""
 
 from __future__ import annotations
 
-import contextlib
-import json
-import shutil
-import tempfile
-import time
 from itertools import chain, islice
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from fanin.data.content import cache_folder, content_key, make_key
-from fanin.data.row_writing import RowWriter
-from fanin.data.store import META_FILE, NAMES_FILE, STORE_VERSION, Store
-from fanin.errors import ConfigError, DataError
+from fanin.data.label_store import NAMES_FILE, LabelStore
+from fanin.data.row_writing import ArrayWriter, RowWriter
+from fanin.data.sparse_store import SparseStore
+from fanin.data.store import Store
+from fanin.data.store_cache import StoreCache
+from fanin.errors import DataError
 from fanin.labels.vocabulary import LabelVocabulary
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -28,10 +25,10 @@ if TYPE_CHECKING:
 
     Tokenize: TypeAlias = Callable[[list[str]], Sequence[Sequence[int] | NDArray[Any]]]
     Progress: TypeAlias = Callable[[int, int], None]
+    Arrays: TypeAlias = dict[str, tuple[str, int]]
+    WriteSplit: TypeAlias = Callable[[str, Path], Arrays]
 
 BLOCK_TEXTS = 10_000
-_LEFTOVER_SECONDS = 24 * 3600
-_DRAFT_PREFIX = "draft-"
 
 
 def build_store(
@@ -54,91 +51,115 @@ def build_store(
         DataError: a file of the data set is faulty, or changed while it was read.
         ConfigError: the cache folder cannot be written.
     """
-    content = content_key(dataset, cache)
-    stores = cache_folder(cache) / "stores"
-    folder = stores / make_key([str(STORE_VERSION), content, tokenizer_key])
-    store = _open(folder)
-    if store is not None:
-        return store
-    try:
-        stores.mkdir(parents=True, exist_ok=True)
-        _remove_leftovers(stores)
-        with tempfile.TemporaryDirectory(prefix=_DRAFT_PREFIX, dir=stores, ignore_cleanup_errors=True) as name:
-            draft = Path(name) / "store"
-            draft.mkdir()
-            _write(draft, folder.name, dataset, tokenize, progress)
-            if content_key(dataset, cache) != content:
-                raise DataError(f"{dataset.path}: the files changed while they were read; try again")
-            return _publish(draft, folder)
-    except OSError as error:
-        raise ConfigError(
-            f"{stores}: the tokenised texts cannot be written ({error.strerror or error}); free space there, or name "
-            "another folder in the environment variable FANIN_CACHE"
-        ) from error
+    done = _Done(dataset, dataset.split_names, progress)
 
-
-def _open(folder: Path) -> Store | None:
-    with contextlib.suppress(DataError):
-        return Store(folder)
-    return None
-
-
-def _publish(draft: Path, folder: Path) -> Store:
-    try:
-        draft.rename(folder)
-    except OSError:
-        # Someone else was faster, or a damaged store is in the way.
-        store = _open(folder)
-        if store is not None:
-            return store
-        with contextlib.suppress(FileNotFoundError):
-            folder.rename(draft.parent / "damaged")
-        draft.rename(folder)
-    return Store(folder)
-
-
-def _remove_leftovers(stores: Path) -> None:
-    """Delete the drafts of processes that died a day ago or more."""
-    oldest = time.time() - _LEFTOVER_SECONDS
-    for draft in stores.glob(f"{_DRAFT_PREFIX}*"):
-        with contextlib.suppress(OSError):
-            if max(path.stat().st_mtime for path in (draft, *draft.rglob("*"))) < oldest:
-                shutil.rmtree(draft)
-
-
-def _write(draft: Path, key: str, dataset: Dataset, tokenize: Tokenize, progress: Progress | None) -> None:
-    total = sum(dataset.row_count(split) for split in dataset.split_names)
-    arrays: dict[str, tuple[str, int]] = {}
-    done = 0
-    for split in dataset.split_names:
-        with RowWriter(draft, f"{split}.labels", narrow=False) as labels:
-            for block in dataset.label_blocks(split):
-                labels.append(np.diff(block.indptr), block.indices)
+    def write_tokens(split: str, draft: Path) -> Arrays:
         with RowWriter(draft, f"{split}.tokens", narrow=True) as tokens:
             for texts in _blocks(dataset.texts(split)):
                 _append_tokens(tokens, tokenize(texts))
-                done += len(texts)
-                if progress is not None:
-                    progress(done, total)
-        if tokens.rows != labels.rows:
-            raise DataError(f"{dataset.path}: the texts of the {split} split changed while they were read; try again")
-        arrays |= labels.finish() | tokens.finish()
+                done.add(len(texts))
+        return tokens.finish()
+
+    def write(draft: Path) -> dict[str, Any]:
+        return _write(draft, dataset, dataset.split_names, write_tokens)
+
+    return StoreCache(dataset, cache).open(Store, write, [tokenizer_key])
+
+
+def build_sparse_store(
+    dataset: Dataset,
+    splits: Sequence[str],
+    columns: int,
+    cache: Path | None = None,
+    progress: Progress | None = None,
+) -> SparseStore:
+    """Open a store of sparse features and labels, reading their files if there is none yet or it is damaged.
+
+    Args:
+        dataset: a data set with sparse features.
+        splits: those to read, in the order train, dev, test. Where there is a store of all splits, that is opened.
+        columns: D0, the number of features of each split.
+        cache: folder for stores; see :func:`fanin.data.content.cache_folder`.
+        progress: called with (texts done, texts in these splits) after each block.
+
+    Raises:
+        DataError: a file of the data set is faulty, or changed while it was read.
+        ConfigError: the cache folder cannot be written.
+    """
+    done = _Done(dataset, splits, progress)
+
+    def write_features(split: str, draft: Path) -> Arrays:
+        with (
+            RowWriter(draft, f"{split}.features", narrow=False) as features,
+            ArrayWriter(draft, f"{split}.values", np.float32) as values,
+        ):
+            for block in dataset.feature_blocks(split):
+                features.append(np.diff(block.indptr), block.indices)
+                values.append(block.values)
+                done.add(len(block))
+        return features.finish() | values.finish()
+
+    def write(draft: Path) -> dict[str, Any]:
+        return {**_write(draft, dataset, splits, write_features), "columns": columns}
+
+    return StoreCache(dataset, cache, dataset.feature_files).open(SparseStore, write, dataset.split_names, splits)
+
+
+def build_label_store(dataset: Dataset, splits: Sequence[str], cache: Path | None = None) -> LabelStore:
+    """Open a store of labels alone, reading their files if there is none yet or it is damaged.
+
+    Args:
+        dataset: the data set.
+        splits: as in :func:`build_sparse_store`.
+        cache: folder for stores; see :func:`fanin.data.content.cache_folder`.
+
+    Raises:
+        DataError: a file of the data set is faulty, or changed while it was read.
+        ConfigError: the cache folder cannot be written.
+    """
+
+    def write(draft: Path) -> dict[str, Any]:
+        return _write(draft, dataset, splits, lambda _split, _draft: {})
+
+    return StoreCache(dataset, cache).open(LabelStore, write, dataset.split_names, splits)
+
+
+class _Done:
+    """Tells how many texts are done."""
+
+    def __init__(self, dataset: Dataset, splits: Sequence[str], progress: Progress | None) -> None:
+        self._dataset, self._splits, self._progress, self._texts = dataset, splits, progress, 0
+
+    def add(self, texts: int) -> None:
+        self._texts += texts
+        if self._progress is not None:
+            self._progress(self._texts, sum(map(self._dataset.row_count, self._splits)))
+
+
+def _write(draft: Path, dataset: Dataset, splits: Sequence[str], write_split: WriteSplit) -> dict[str, Any]:
+    """Write labels, their names and what else a split has; gives the description of it all."""
+    arrays: Arrays = {}
+    for split in splits:
+        with RowWriter(draft, f"{split}.labels", narrow=False) as labels:
+            for block in dataset.label_blocks(split):
+                labels.append(np.diff(block.indptr), block.indices)
+        written = write_split(split, draft)
+        if any(length != labels.rows + 1 for name, (_, length) in written.items() if name.endswith("_indptr")):
+            raise DataError(f"{dataset.path}: the files of the {split} split changed while they were read; try again")
+        arrays |= labels.finish() | written
         excluded = dataset.excluded(split)
         if excluded is not None:
             with RowWriter(draft, f"{split}.excluded", narrow=False) as pairs:
                 pairs.append(np.diff(excluded.indptr), excluded.indices)
             arrays |= pairs.finish()
     names = LabelVocabulary.write(dataset.label_names(), draft / NAMES_FILE, source=str(dataset.names_source))
-    meta = {
-        "version": STORE_VERSION,
-        "key": key,
+    return {
         "format": dataset.format_name,
-        "splits": list(dataset.split_names),
+        "splits": list(splits),
         "n_labels": len(names),
         "names_bytes": (draft / NAMES_FILE).stat().st_size,
         "arrays": arrays,
     }
-    (draft / META_FILE).write_text(json.dumps(meta, indent=1), encoding="utf-8")
 
 
 def _blocks(texts: Iterator[str]) -> Iterator[list[str]]:

@@ -36,18 +36,23 @@ def make_key(parts: Sequence[str]) -> str:
     return hashlib.blake2b(json.dumps(list(parts)).encode(), digest_size=_KEY_BYTES).hexdigest()
 
 
-def content_key(dataset: Dataset, cache: Path | None = None) -> str:
-    """A key of a data set's format and of the names and contents of its files.
+def content_key(dataset: Dataset, cache: Path | None = None, further: Sequence[Path] = ()) -> str:
+    """A key of a data set's format and of the names and contents of its files of texts and labels.
 
     The digest of a file is noted in the cache folder beside its path, size, inode and times of change, and taken from
     there while all of these stay as they are; so is only the digest of a file that has been left alone for two seconds.
+
+    Args:
+        dataset: the data set.
+        cache: see :func:`cache_folder`.
+        further: files that count beside those, such as ``dataset.feature_files``.
 
     Raises:
         DataError: a file cannot be read, or changes while it is read.
     """
     notes = cache_folder(cache) / "digests"
     parts = [dataset.format_name]
-    for path in dataset.files:
+    for path in (*dataset.files, *further):
         parts += [path.name if path != dataset.path else "", _digest(path, notes)]
     return make_key(parts)
 

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from fanin.data.feature_rows import DenseFeatures, FeatureSizes
+from fanin.data.feature_rows import join_features
 from fanin.data.label_rows import join_label_rows
 from fanin.errors import DataError
 from fanin.labels.vocabulary import LabelVocabulary
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from fanin.data.feature_rows import SparseFeatures
+    from fanin.data.feature_rows import DenseFeatures, FeatureSizes, SparseFeatures
     from fanin.data.label_rows import LabelRows
 
 SPLITS = ("train", "dev", "test")
@@ -25,22 +25,31 @@ SPLITS = ("train", "dev", "test")
 class Dataset(ABC):
     """Texts, or features in their place, and the relevant labels, read from files as they are asked for.
 
-    Opening looks at file names only. Texts, label names and blocks of relevant labels are streamed anew by every call;
-    :attr:`vocabulary` and :meth:`positives` hold what they read, for data that fits into memory.
+    Opening looks at file names only. Texts, label names and blocks of sparse features and of relevant labels are
+    streamed anew by every call; :attr:`vocabulary`, :meth:`features` and :meth:`positives` hold what they read, for
+    data that fits into memory.
 
     Attributes:
         path: the folder or file it was opened from.
         files: every file of texts and labels, in a fixed order.
         split_names: the splits there are, in the order train, dev, test.
+        feature_files: every file that holds features alone, in a fixed order.
     """
 
     format_name: str
-    """Name and version of the format; part of the key of a tokenised store."""
+    """Name and version of the format; part of the key of a store."""
 
-    def __init__(self, path: Path, files: tuple[Path, ...], split_names: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        files: tuple[Path, ...],
+        split_names: tuple[str, ...],
+        feature_files: tuple[Path, ...] = (),
+    ) -> None:
         self.path = path
         self.files = files
         self.split_names = split_names
+        self.feature_files = feature_files
         self._positives: dict[str, LabelRows] = {}
 
     @abstractmethod
@@ -53,24 +62,33 @@ class Dataset(ABC):
         """
 
     def feature_sizes(self, split: str) -> FeatureSizes:
-        """How large the features of a split are, by the head of their file.
+        """How large the features of the texts of a split are, by the head of their file.
 
         Raises:
-            DataError: as :meth:`features`.
-        """
-        features = self.features(split)
-        if isinstance(features, DenseFeatures):
-            return FeatureSizes(features.columns, features.values.dtype.itemsize, 0.0)
-        return FeatureSizes(features.columns, 0, len(features.indices) / max(len(features), 1))
-
-    def features(self, split: str) -> DenseFeatures | SparseFeatures:
-        """The features of the texts of a split, dense ones memory-mapped.
-
-        Raises:
-            DataError: there is no such split, the data set holds no features, or a file is unreadable or malformed.
+            DataError: there is no such split, the data set holds no features, or their file is unreadable or its head
+                malformed.
         """
         self.check_split(split)
         raise DataError(f"{self.path}: holds no features; encoder.kind features needs them (docs/formats.md)")
+
+    def feature_blocks(self, split: str) -> Iterator[SparseFeatures]:
+        """Stream the sparse features of the texts of a split, in blocks of texts; each call starts again.
+
+        Raises:
+            DataError: there is no such split, the data set holds no sparse features, or a file is unreadable, malformed
+                or inconsistent with another (found as the stream gets there).
+        """
+        self.check_split(split)
+        raise DataError(f"{self.path}: holds no sparse features to be read in blocks")
+
+    def features(self, split: str) -> DenseFeatures | SparseFeatures:
+        """The features of the texts of a split: dense ones memory-mapped, or all of :meth:`feature_blocks`.
+
+        Raises:
+            DataError: as :meth:`feature_sizes` or :meth:`feature_blocks`.
+        """
+        columns = self.feature_sizes(split).columns
+        return join_features(self.feature_blocks(split), columns)
 
     @abstractmethod
     def row_count(self, split: str) -> int:

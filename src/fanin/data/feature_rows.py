@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from fanin.data.batches import gather_rows
+from fanin.data.batches import gather_rows, join_offsets
 from fanin.mapped_arrays import forget, will_need
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from numpy.typing import NDArray
 
 
@@ -26,6 +28,11 @@ class FeatureSizes(NamedTuple):
     columns: int
     feature_bytes: int
     values_per_text: float
+
+    @property
+    def sparse(self) -> bool:
+        """Whether they are sparse."""
+        return not self.feature_bytes
 
 
 @dataclass(frozen=True)
@@ -103,6 +110,14 @@ class SparseFeatures:
         """Give back the memory that the features read so far take."""
         forget(self.indices)
         forget(self.values)
+
+
+def join_features(blocks: Iterable[SparseFeatures], columns: int) -> SparseFeatures:
+    """Blocks of rows of so many features, one behind the other; there may be none."""
+    parts = list(blocks)
+    indices = np.concatenate([np.empty(0, np.int32), *(part.indices for part in parts)])
+    values = np.concatenate([np.empty(0, np.float32), *(part.values for part in parts)])
+    return SparseFeatures(join_offsets(part.indptr for part in parts), indices, values, columns)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fanin.errors import DataError
+from fanin.mapped_arrays import forget
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,7 +18,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-_BLOCK_VALUES = 1 << 22
+BLOCK_VALUES = 1 << 22
+"""Values that are checked at a time."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,7 @@ def describe_features(path: Path) -> FeatureStatistics:
 
 def _finite_blocks(features: NDArray[np.floating[Any]], source: str) -> Iterator[NDArray[np.float64]]:
     """Blocks (n, D) of rows as float64."""
-    step = max(1, _BLOCK_VALUES // features.shape[1])
+    step = max(1, BLOCK_VALUES // features.shape[1])
     for start in range(0, len(features), step):
         with np.errstate(invalid="ignore"):  # numpy warns of a signalling NaN that it widens; it is refused below
             block = np.asarray(features[start : start + step], dtype=np.float64)
@@ -115,3 +117,4 @@ def _finite_blocks(features: NDArray[np.floating[Any]], source: str) -> Iterator
                 "finite, as float32 too"
             )
         yield block
+        forget(features)

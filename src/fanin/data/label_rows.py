@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fanin.data.batches import join_offsets
 from fanin.data.lines import read_blocks
 from fanin.data.tokens import Tokens, describe_token, scan
 from fanin.errors import DataError
@@ -97,17 +98,10 @@ def label_row_blocks(path: Path) -> Iterator[LabelRows]:
             label id is not a whole number in [0, columns), or a value is not a finite number of at least 0.
     """
     n_rows, columns = read_header(path)
-    seen = 0
-    for first_line, block in blocks_after_header(path):
-        lines = block.count(b"\n")
-        if seen + lines > n_rows:
-            raise row_mismatch(path, n_rows, f"more lines than that, from line {n_rows + 2} on")
+    for first_line, block, lines in promised_blocks(path, n_rows):
         tokens = scan(path, first_line, block, columns)
         relevant = tokens.value > 0
         yield make_label_rows(tokens.line[relevant], tokens.number[relevant], lines, columns)
-        seen += lines
-    if seen < n_rows:
-        raise row_mismatch(path, n_rows, f"only {seen} lines behind it")
 
 
 def read_pairs(path: Path, n_rows: int, columns: int) -> LabelRows:
@@ -145,6 +139,27 @@ def blocks_after_header(path: Path) -> Iterator[tuple[int, bytes]]:
             yield 2, rest
 
 
+def promised_blocks(path: Path, n_rows: int) -> Iterator[tuple[int, bytes, int]]:
+    """As :func:`blocks_after_header`, with the number of lines of each block; nothing is allocated for a promise.
+
+    Args:
+        path: of the file.
+        n_rows: how many rows its header promises.
+
+    Raises:
+        DataError: there are more or fewer lines.
+    """
+    seen = 0
+    for first_line, block in blocks_after_header(path):
+        lines = block.count(b"\n")
+        if seen + lines > n_rows:
+            raise row_mismatch(path, n_rows, f"more lines than that, from line {n_rows + 2} on")
+        yield first_line, block, lines
+        seen += lines
+    if seen < n_rows:
+        raise row_mismatch(path, n_rows, f"only {seen} lines behind it")
+
+
 def row_mismatch(path: Path, promised: int, found: str) -> DataError:
     """What to raise where a header and its file disagree; ``found`` says what there is."""
     return DataError(
@@ -165,8 +180,5 @@ def join_label_rows(blocks: Iterable[LabelRows], columns: int) -> LabelRows:
     parts = list(blocks)
     if len(parts) == 1:
         return parts[0]
-    lengths = [np.empty(0, np.int64), *(np.diff(part.indptr) for part in parts)]
-    indptr = np.zeros(1 + sum(map(len, lengths)), dtype=np.int64)
-    np.cumsum(np.concatenate(lengths), out=indptr[1:])
     indices = np.concatenate([np.empty(0, np.int32), *(part.indices for part in parts)])
-    return LabelRows(indptr, indices, columns)
+    return LabelRows(join_offsets(part.indptr for part in parts), indices, columns)

@@ -6,17 +6,18 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from fanin.data.dataset import SPLITS, Dataset
-from fanin.data.feature_rows import DenseFeatures, FeatureSizes, SparseFeatures
+from fanin.data.feature_rows import DenseFeatures, FeatureSizes
 from fanin.data.features import open_features
 from fanin.data.label_rows import label_row_blocks, read_header, read_pairs, row_mismatch
 from fanin.data.lines import count_lines, read_lines
-from fanin.data.sparse_features import read_sparse_features, sparse_feature_sizes
+from fanin.data.sparse_features import sparse_feature_blocks, sparse_feature_sizes
 from fanin.errors import DataError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from fanin.data.feature_rows import SparseFeatures
     from fanin.data.label_rows import LabelRows
 
 _PREFIXES = {"train": "trn", "dev": "dev", "test": "tst"}
@@ -49,8 +50,9 @@ class RawTextDataset(Dataset):
     def __init__(self, folder: Path) -> None:
         has_dev = any((folder / f"dev{ending}").exists() for ending in ("_X.txt", "_X_Y.txt", *_FEATURES))
         splits = tuple(split for split in SPLITS if split != "dev" or has_dev)
-        self._feature_files = _feature_files(folder, splits)
-        self._has_texts = not self._feature_files or (folder / "trn_X.txt").exists()
+        features = _feature_files(folder, splits)
+        self._features_of = features
+        self._has_texts = not features or (folder / "trn_X.txt").exists()
         texts = [f"{_PREFIXES[split]}_X.txt" for split in splits] if self._has_texts else []
         expected = [*texts, *(f"{_PREFIXES[split]}_X_Y.txt" for split in splits), _NAMES_FILE]
         missing = [name for name in expected if not (folder / name).exists()]
@@ -61,7 +63,8 @@ class RawTextDataset(Dataset):
                 f"(found {', '.join(found[:20])}{', ...' if len(found) > 20 else ''})"
             )
         optional = [name for name in OPTIONAL_FILES if (folder / name).exists() and name not in expected]
-        super().__init__(folder, tuple(folder / name for name in (*expected, *optional)), splits)
+        files = tuple(folder / name for name in (*expected, *optional))
+        super().__init__(folder, files, splits, tuple(features.values()))
 
     def texts(self, split: str) -> Iterator[str]:
         """Stream the lines of the split's ``*_X.txt``; see :meth:`Dataset.texts`."""
@@ -73,27 +76,47 @@ class RawTextDataset(Dataset):
             )
         return read_lines(self._texts_file(split))
 
+    def feature_sizes(self, split: str) -> FeatureSizes:
+        """By the head of the split's ``*_X.npy`` or ``*_X_Xf.txt``; see :meth:`Dataset.feature_sizes`."""
+        path = self._features_of.get(split)
+        if path is None:
+            return super().feature_sizes(split)
+        if path.suffix != ".npy":
+            return sparse_feature_sizes(path)
+        values = open_features(path)
+        return FeatureSizes(values.shape[1], values.dtype.itemsize, 0.0)
+
+    def feature_blocks(self, split: str) -> Iterator[SparseFeatures]:
+        """Stream the rows of the split's ``*_X_Xf.txt``; see :meth:`Dataset.feature_blocks`."""
+        path = self._features_of.get(split)
+        if path is None or path.suffix == ".npy":
+            return super().feature_blocks(split)
+        return self._feature_blocks(split, path)
+
     def features(self, split: str) -> DenseFeatures | SparseFeatures:
         """The content of the split's ``*_X.npy`` or ``*_X_Xf.txt``; see :meth:`Dataset.features`."""
-        if not self._feature_files:
+        path = self._features_of.get(split)
+        if path is None or path.suffix != ".npy":
             return super().features(split)
-        self.check_split(split)
-        path = self._feature_files[split]
-        features = DenseFeatures(open_features(path)) if path.suffix == ".npy" else read_sparse_features(path)
-        rows = self.row_count(split)
-        if len(features) != rows:
-            raise DataError(
-                f"{path}: features of {len(features)} texts, but {self._labels_file(split)} has {rows} rows; "
-                "row i of one must belong to row i of the other"
-            )
+        features = DenseFeatures(open_features(path))
+        self._check_rows(split, path, len(features))
         return features
 
-    def feature_sizes(self, split: str) -> FeatureSizes:
-        """Of sparse features only the first rows are read; see :meth:`Dataset.feature_sizes`."""
-        path = self._feature_files.get(split)
-        if path is None or path.suffix == ".npy":
-            return super().feature_sizes(split)
-        return sparse_feature_sizes(path)
+    def _feature_blocks(self, split: str, path: Path) -> Iterator[SparseFeatures]:
+        rows = 0
+        for block in sparse_feature_blocks(path):
+            rows += len(block)
+            yield block
+        self._check_rows(split, path, rows)
+
+    def _check_rows(self, split: str, path: Path, found: int) -> None:
+        """Raise DataError unless so many features are a split's."""
+        rows = self.row_count(split)
+        if found != rows:
+            raise DataError(
+                f"{path}: features of {found} texts, but {self._labels_file(split)} has {rows} rows; "
+                "row i of one must belong to row i of the other"
+            )
 
     def excluded(self, split: str) -> LabelRows | None:
         """The pairs of ``filter_labels_<split>.txt``, or None without that file."""

@@ -1,4 +1,4 @@
-"""Writing rows of numbers as the arrays of a store, block by block: values and the offsets of the rows."""
+"""Writing the arrays of a store block by block: values, and rows of them with their offsets."""
 
 from __future__ import annotations
 
@@ -9,10 +9,55 @@ import numpy as np
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from numpy.typing import NDArray
+    from numpy.typing import DTypeLike, NDArray
 
 _NARROW_LIMIT = 65_536
 _NARROW_BLOCK = 1 << 22
+
+
+class ArrayWriter:
+    """Appends values to ``<name>.bin``; a context manager.
+
+    Args:
+        folder: where.
+        name: of the array.
+        dtype: in which values are written.
+
+    Attributes:
+        path: of the file.
+        dtype: of the values.
+        length: how many were appended.
+    """
+
+    def __init__(self, folder: Path, name: str, dtype: DTypeLike) -> None:
+        self.path, self.dtype, self.length = folder / f"{name}.bin", np.dtype(dtype), 0
+        self._name = name
+        self._file: BinaryIO
+
+    def __enter__(self) -> Self:
+        self._file = self.path.open("wb")
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._file.close()
+
+    def append(self, values: NDArray[Any]) -> None:
+        """Append values, which must fit the dtype."""
+        values.astype(self.dtype, copy=False).tofile(self._file)
+        self.length += len(values)
+
+    def narrow(self, dtype: DTypeLike) -> None:
+        """Write the whole file anew in a smaller dtype; call it behind the ``with`` block."""
+        narrow = self.path.with_suffix(".narrow")
+        with self.path.open("rb") as wide, narrow.open("wb") as file:
+            while len(block := np.fromfile(wide, dtype=self.dtype, count=_NARROW_BLOCK)):
+                block.astype(dtype).tofile(file)
+        narrow.replace(self.path)
+        self.dtype = np.dtype(dtype)
+
+    def finish(self) -> dict[str, tuple[str, int]]:
+        """Dtype and length by name; call it behind the ``with`` block."""
+        return {self._name: (self.dtype.str, self.length)}
 
 
 class RowWriter:
@@ -22,28 +67,27 @@ class RowWriter:
         folder: where.
         name: of the array of values.
         narrow: whether values become uint16 in the end where all of them fit.
-
-    Attributes:
-        rows: how many were appended.
     """
 
     def __init__(self, folder: Path, name: str, *, narrow: bool) -> None:
-        self.rows = 0
-        self._values_path, self._name, self._narrow = folder / f"{name}.bin", name, narrow
-        self._offsets_path = folder / f"{name}_indptr.bin"
-        self._total = self._largest = 0
-        self._values: BinaryIO
-        self._offsets: BinaryIO
+        self._narrow, self._largest = narrow, 0
+        self._values = ArrayWriter(folder, name, np.int32)
+        self._offsets = ArrayWriter(folder, f"{name}_indptr", np.int64)
+
+    @property
+    def rows(self) -> int:
+        """How many were appended."""
+        return self._offsets.length - 1
 
     def __enter__(self) -> Self:
-        self._values = self._values_path.open("wb")
-        self._offsets = self._offsets_path.open("wb")
-        np.zeros(1, np.int64).tofile(self._offsets)
+        self._values.__enter__()
+        self._offsets.__enter__()
+        self._offsets.append(np.zeros(1, np.int64))
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._values.close()
-        self._offsets.close()
+        self._values.__exit__(*error)
+        self._offsets.__exit__(*error)
 
     def append(self, lengths: NDArray[np.int64], values: NDArray[np.integer[Any]]) -> None:
         """Append rows of these lengths, whose values stand one row behind the other."""
@@ -51,22 +95,11 @@ class RowWriter:
         self._largest = max(self._largest, int(values.max(initial=0)))
         assert self._largest < 2**31, "ids fit int32"
         assert lengths.sum() == len(values), "every value is in a row"
-        (self._total + np.cumsum(lengths, dtype=np.int64)).tofile(self._offsets)
-        values.astype(np.int32).tofile(self._values)
-        self._total += len(values)
-        self.rows += len(lengths)
+        self._offsets.append(self._values.length + np.cumsum(lengths, dtype=np.int64))
+        self._values.append(values)
 
     def finish(self) -> dict[str, tuple[str, int]]:
         """Dtype and length of the two arrays by name; call it behind the ``with`` block."""
-        dtype: np.dtype[Any] = np.dtype(np.int32)
         if self._narrow and self._largest < _NARROW_LIMIT:
-            dtype = np.dtype(np.uint16)
-            narrow = self._values_path.with_suffix(".narrow")
-            with self._values_path.open("rb") as wide, narrow.open("wb") as file:
-                while len(block := np.fromfile(wide, dtype=np.int32, count=_NARROW_BLOCK)):
-                    block.astype(dtype).tofile(file)
-            narrow.replace(self._values_path)
-        return {
-            self._name: (dtype.str, self._total),
-            f"{self._name}_indptr": (np.dtype(np.int64).str, self.rows + 1),
-        }
+            self._values.narrow(np.uint16)
+        return self._values.finish() | self._offsets.finish()

@@ -8,6 +8,7 @@ import numpy as np
 
 from fanin.data.store import TokenizedSplit
 from fanin.errors import DataError
+from fanin.labels.bounded_ranges import bounded_ranges
 from fanin.mapped_arrays import forget
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from fanin.data.batches import Split
 
 _BLOCK_ROWS = 1 << 12
+_BLOCK_VALUES = 1 << 19  # of features, 64 bytes each at work
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 
 
@@ -24,8 +26,8 @@ def row_keys(split: Split) -> NDArray[np.uint64]:
     if isinstance(split, TokenizedSplit):
         return text_keys(split)
     keys = np.empty(len(split), dtype=np.uint64)
-    for start in range(0, len(split), _BLOCK_ROWS):
-        rows = np.arange(start, min(start + _BLOCK_ROWS, len(split)))
+    for start, stop in bounded_ranges(split.lengths(), _BLOCK_VALUES):
+        rows = np.arange(start, stop)
         first, *rest = split.inputs(rows)
         if rest:  # sparse features: columns, offsets, values
             offsets, values = rest
@@ -35,6 +37,7 @@ def row_keys(split: Split) -> NDArray[np.uint64]:
         else:
             columns = _scrambled(np.arange(1, first.shape[1] + 1, dtype=np.uint64))
             keys[rows] = _scrambled(_scrambled(columns + _bits(first)).sum(axis=1, dtype=np.uint64))
+        split.forget()
     return keys
 
 

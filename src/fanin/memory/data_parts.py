@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 from fanin.data.batches import ROWS_KEPT
 from fanin.data.building import BLOCK_TEXTS
+from fanin.data.features import BLOCK_VALUES
+from fanin.data.lines import BLOCK_BYTES
 from fanin.encoders.frequent import MOST_CODES, MOST_WORDS
 from fanin.labels.features import BLOCK_ROWS, SUMMED_VALUES
 from fanin.labels.relevant_texts import MOST_PAIRS, MOST_WORK
@@ -16,6 +18,8 @@ from fanin.memory.parts import Part, part
 from fanin.recipes.recipe import BagSection, FeaturesSection, TransformerSection
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from fanin.memory.data_sizes import DataSizes
     from fanin.recipes.recipe import Recipe
 
@@ -24,6 +28,9 @@ _WORD = 170  # bytes of a word and of its count in a dictionary
 _CODE = 50  # bytes of a pair that is counted, while counts are merged
 _SPLIT_WORD = 130  # bytes of a word of a text that is being turned into tokens
 _COUNTED_TEXTS = 16_384
+_SPARSE_VALUE = 7  # bytes of a sparse feature in a file, "123:1.5"
+_PARSED_VALUE = 170  # bytes of one that is being read
+_CHECKED_VALUE = 30  # bytes of a dense feature that is being checked
 _OF_A_ROW = 8
 _WHILE_DRAWN = 41  # bytes a training text while rows are held out
 _OF_AN_EPOCH = 24  # bytes a training text: the order of an epoch
@@ -37,8 +44,10 @@ def preparation_bytes(recipe: Recipe, sizes: DataSizes) -> int:
     """The most that is there for a while when the data are made ready, where nothing of it is in the cache yet."""
     names = _NAME_CHECK * sizes.labels
     if isinstance(recipe.encoder, FeaturesSection):
-        values = (sizes.rows + sizes.other_rows) * sizes.values_per_text
-        return int(names + 2 * _LONG * values + 2 * _LONG * sizes.rows)
+        rows = sizes.rows + sizes.other_rows
+        parsed = _PARSED_VALUE * min(rows * sizes.values_per_text, BLOCK_BYTES / _SPARSE_VALUE)
+        checked = _CHECKED_VALUE * min(rows * sizes.columns, BLOCK_VALUES) if sizes.feature_bytes else 0
+        return int(max(names + parsed, checked, sizes.rows * _WHILE_DRAWN))
     block = min(BLOCK_TEXTS, sizes.rows) * (sizes.words_per_text or sizes.tokens_per_text) * _SPLIT_WORD
     most = max(names + block, sizes.rows * _WHILE_DRAWN)
     if isinstance(recipe.encoder, BagSection):
@@ -61,36 +70,35 @@ def data_parts(recipe: Recipe, sizes: DataSizes, vector: int) -> list[Part]:
     steps = recipe.training.steps
     batch = recipe.training.batch_size
     read = ROWS_KEPT + batch if steps is None else min(ROWS_KEPT, steps * batch) + batch  # and not given back
-    touched = 2 * _AROUND_A_ROW * read  # of tokens and of labels
-    positives = rows * sizes.labels_per_text * _FLOAT
+    labels, offsets = rows * sizes.labels_per_text * _FLOAT, rows * _LONG
     held = part("rows", sizes.rows * (_OF_A_ROW + _OF_AN_EPOCH)) + part("label names", 5 * sizes.labels)
     held += part("label counts", _LONG * sizes.labels)
     if recipe.training.label_texts:
         held += part("label names as texts", _NAME_AS_TEXT * sizes.labels)
     match recipe.encoder:
         case FeaturesSection():
-            values = rows * sizes.values_per_text * _LONG
-            mapped = rows * sizes.columns * sizes.feature_bytes
-            return [
-                *held,
-                *part("labels", positives + rows * _LONG),
-                *part("sparse features", values),
-                *part("features on disk", min(mapped, touched), mapped=True),
-            ]
+            values = rows * sizes.values_per_text * _FLOAT
+            sparse = [] if sizes.feature_bytes else [values, values, offsets]
+            dense = rows * sizes.columns * sizes.feature_bytes
+            return [*held, *_on_disk("features and labels", read, [dense, *sparse, labels, offsets])]
         case TransformerSection(frozen=True):
-            stored = rows * vector + positives
-            return [*held, *part("vectors and labels on disk", min(stored, touched), mapped=True)]
+            return [*held, *_on_disk("vectors and labels", read, [rows * vector, labels, offsets])]
         case _:
             vocabulary = sizes.vocabulary(recipe.tokenizer)
             tokens = rows * sizes.tokens_per_text * (2 if vocabulary <= 1 << 16 else 4)
             own_words = min(sizes.frequent_words, recipe.tokenizer.vocabulary_size)
             own_pairs = min(sizes.frequent_pairs, recipe.tokenizer.frequent_pairs)
-            stored = tokens + positives + 2 * _LONG * rows
             return [
                 *held,
                 *part("tokenizer", _WORD * own_words + _LONG * own_pairs),
-                *part("tokens and labels on disk", min(stored, touched), mapped=True),
+                *_on_disk("tokens and labels", read, [tokens, offsets, labels, offsets]),
             ]
+
+
+def _on_disk(what: str, rows: int, arrays: Sequence[float]) -> list[Part]:
+    """What rows at random bring into memory of mapped arrays of so many bytes; some lie close to each other."""
+    held = [min(array, _AROUND_A_ROW * occupied(rows, 1 + array / _AROUND_A_ROW)) for array in arrays]
+    return part(f"{what} on disk", sum(held), mapped=True)
 
 
 def label_order_bytes(recipe: Recipe, sizes: DataSizes, features: int) -> int:

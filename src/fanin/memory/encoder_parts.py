@@ -10,6 +10,7 @@ from fanin.encoders.bag import BagEncoder
 from fanin.encoders.intermediate import IntermediateLayer, base_encoder
 from fanin.encoders.storage import in_bfloat16
 from fanin.encoders.transformer_encoder import TransformerEncoder
+from fanin.memory.data_sizes import occupied
 from fanin.memory.gpu_parts import ENCODED_AT_A_TIME
 from fanin.memory.parts import Part, part
 from fanin.recipes.recipe import BagSection, FeaturesSection, TransformerSection
@@ -132,8 +133,10 @@ def _table(encoder: Encoder) -> int:
 
 
 def _read_rows(sizes: DataSizes, rows: int) -> float:
-    """Rows of the table that a batch reads."""
-    return rows * sizes.values_per_text if sizes.columns else sizes.distinct_tokens(rows)
+    """Rows of the table that a batch reads, of sparse features as if all were equally frequent."""
+    if sizes.columns:
+        return occupied(rows * sizes.values_per_text, sizes.columns)
+    return sizes.distinct_tokens(rows)
 
 
 def _transformer_bytes(

@@ -179,7 +179,7 @@ def _readable(
     tokenizing = stage_progress(display, "tokenising")
     match section:
         case FeaturesSection():
-            return None, FeatureStore(dataset, stage_progress(display, "checking features"))
+            return None, FeatureStore(dataset, stage_progress(display, "checking features"), cache=cache)
         case BagSection():
             tokenizer = _tokenizer(dataset, recipe.tokenizer, cache)
             return tokenizer, build_store(dataset, tokenizer.encode_batch, tokenizer.key, cache, tokenizing)
@@ -215,9 +215,9 @@ def open_split(
     if model.tokenizer is not None:
         tokenizer = model.tokenizer
         return build_store(dataset, tokenizer.encode_batch, tokenizer.key, cache, stage_progress(display, "tokenising"))
-    store = FeatureStore(dataset, stage_progress(display, "checking features"), (name,))
-    check_features(model.encoder, store.split(name).features)
-    return store
+    sizes = dataset.feature_sizes(name)
+    check_features(model.encoder, sizes.columns, sparse=sizes.sparse)
+    return FeatureStore(dataset, stage_progress(display, "checking features"), (name,), cache)
 
 
 class _Corpus:
