@@ -19,7 +19,9 @@ def test_every_shipped_recipe_is_valid_and_survives_its_own_text(name, tmp_path)
     assert load_recipe(path) == recipe
 
 
-@pytest.mark.parametrize(("name", "twin", "width"), [("default", "dense", 512), ("quickstart", "quickstart-dense", 256)])
+@pytest.mark.parametrize(
+    ("name", "twin", "width"), [("default", "dense", 512), ("quickstart", "quickstart-dense", 256)]
+)
 def test_dense_twin_differs_in_the_classifier_and_what_it_reads_alone(name, twin, width):
     sparse, dense = load_recipe(name), load_recipe(twin)
     assert isinstance(sparse.classifier, SparseSection)

@@ -164,10 +164,10 @@ def test_within_rounding_on_several_threads(tiny_recipe, train_to_the_end):
 def stopped_run(planted, tmp_path):
     """Stop a run of a recipe after 25 steps; gives its folder."""
 
-    def stop(recipe):
-        data = prepare(open_dataset(planted), recipe, tmp_path / "cache")
-        with RunFolder.create(tmp_path / "run", recipe, planted) as run, StopSignals() as signals:
-            trainer = Trainer(recipe, data, run, StopAt(25), stop=signals)
+    def stop(recipe, data=planted):
+        prepared = prepare(open_dataset(data), recipe, tmp_path / "cache")
+        with RunFolder.create(tmp_path / "run", recipe, data) as run, StopSignals() as signals:
+            trainer = Trainer(recipe, prepared, run, StopAt(25), stop=signals)
             with pytest.raises(Stopped):
                 trainer.train()
         return tmp_path / "run"
@@ -235,6 +235,18 @@ def test_other_data_is_refused_and_moved_data_found(stopped_run, tiny_recipe, pl
         resumed(path, data=other)
     moved = write_planted(tmp_path / "moved")
     assert resumed(path, data=moved).metrics["test"]["points"] == 120
+
+
+@pytest.mark.parametrize(("kind", "file"), [("dense", "trn_X.npy"), ("sparse", "trn_X_Xf.txt")])
+def test_changed_features_are_refused(kind, file, stopped_run, features, feature_recipe, tmp_path):
+    data = shutil.copytree(features[kind], tmp_path / "data")
+    path = stopped_run(feature_recipe("encoder.out_features=32"), data)
+    content = (data / file).read_bytes()
+    changed = content[:-200] + content[-200:].replace(b":1", b":2") if kind == "sparse" else content[:-1] + b"\x40"
+    assert changed != content
+    (data / file).write_bytes(changed)
+    with pytest.raises(CheckpointError, match="step-00000025: belongs to other data"):
+        resumed(path)
 
 
 def test_another_tokenizer_is_refused(stopped_run, tiny_recipe, monkeypatch):

@@ -113,7 +113,7 @@ def _plan(dataset: Dataset, specs: list[str], seeds: str, budget: str | None, de
 
     plan = Plan(
         data=dataset.path.resolve().name,
-        data_key=content_key(dataset),
+        data_key=content_key(dataset, further=dataset.feature_files),
         budget=parse_budget(budget),
         score_test=score_test,
         device=device,

@@ -54,7 +54,7 @@ class PreparedData:
 
     Attributes:
         tokenizer: of the texts; None where features stand in their place.
-        key: of the data set's content.
+        key: of the content of the data set's files that are read.
         store: the data set, tokenised or as features.
         train_rows: (n,) rows of the train split to train on.
         validation: name of the split that holds the validation rows, "dev" or "train".
@@ -153,7 +153,8 @@ def prepare(
     """
     if not dataset.row_count("train"):
         raise DataError(f"{dataset.path}: the training split has no texts; there is nothing to train on")
-    key = content_key(dataset, cache)
+    read = dataset.feature_files if isinstance(recipe.encoder, FeaturesSection) else ()
+    key = content_key(dataset, cache, read)
     tokenizer, store = _readable(dataset, recipe, cache, display or Silent(), device)
     train = store.split("train")
     training, encoder = recipe.training, recipe.encoder
