@@ -1,11 +1,13 @@
 """Mapped arrays: their values, and that exactly the rows asked for are read ahead."""
 
 import mmap
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from fanin.data import feature_rows
 from fanin.data.batches import Batches
 from fanin.data.extended_split import ExtendedSplit
 from fanin.data.feature_rows import DenseFeatures, FeatureSplit, SparseFeatures
@@ -75,6 +77,33 @@ def test_features_behind_a_header(tmp_path, advised):
         (header + 32 * PAGE, 20 * PAGE, header + 4 * PAGE),
         (header + 32 * PAGE, 4 * PAGE, header + 4 * PAGE),
     ]
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="smaps")
+@pytest.mark.parametrize("large", [False, True])
+def test_nothing_of_large_features_stays_mapped(large, tmp_path, monkeypatch):
+    values = np.random.default_rng(0).standard_normal((500, 1024))
+    np.save(tmp_path / "x.npy", values)
+    if large:
+        monkeypatch.setattr(feature_rows, "MAPPED_WHOLE", values.nbytes - 1)
+    features = DenseFeatures(open_features(tmp_path / "x.npy"))
+    rows = np.random.default_rng(1).permutation(500)[:333]
+    for _ in range(2):
+        (found,) = features.inputs(rows)
+        assert (found == values[rows].astype(np.float32)).all()
+        assert found.flags.c_contiguous
+        assert found.dtype == np.float32
+    assert (resident(tmp_path / "x.npy") == 0) == large
+
+
+def resident(path):
+    """Bytes of a file that are mapped into this process and in memory."""
+    mapping, total = False, 0
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        first = line.split()[0]
+        mapping = line.endswith(str(path)) if "-" in first else mapping
+        total += int(line.split()[1]) * 1024 if mapping and first == "Rss:" else 0
+    return total
 
 
 def test_shuffled_batches_read_ahead_each_row_once_and_not_far(tmp_path, monkeypatch):

@@ -16,6 +16,13 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+MAPPED_WHOLE = 1 << 28
+"""Bytes of dense features that may come to be mapped as a whole; of more, what was read is given back at once."""
+
+ROWS_MAPPED = 32
+"""Rows of so many features that are copied at a time: with one by itself the system may map 2 MiB around it."""
+
+
 class FeatureSizes(NamedTuple):
     """How large features are.
 
@@ -59,8 +66,14 @@ class DenseFeatures:
         return np.full(len(self), self.columns)
 
     def inputs(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.float32]]:
-        """The vectors (B, D0) float32 of some rows."""
-        return (np.ascontiguousarray(self.values[rows], dtype=np.float32),)
+        """The vectors (B, D0) float32 of some rows; of a large file nothing of them stays mapped."""
+        if self.values.nbytes <= MAPPED_WHOLE:
+            return (np.ascontiguousarray(self.values[rows], dtype=np.float32),)
+        vectors = np.empty((len(rows), self.columns), np.float32)
+        for start in range(0, len(rows), ROWS_MAPPED):
+            vectors[start : start + ROWS_MAPPED] = self.values[rows[start : start + ROWS_MAPPED]]
+            forget(self.values)
+        return (vectors,)
 
     def read_ahead(self, rows: NDArray[np.int64]) -> None:
         """Let the vectors of some rows be read in the background."""

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from fanin.data.batches import ROWS_KEPT
 from fanin.data.building import BLOCK_TEXTS
+from fanin.data.feature_rows import MAPPED_WHOLE, ROWS_MAPPED
 from fanin.data.features import BLOCK_VALUES
 from fanin.data.lines import BLOCK_BYTES
 from fanin.encoders.frequent import MOST_CODES, MOST_WORDS
@@ -35,6 +36,7 @@ _OF_A_ROW = 8
 _WHILE_DRAWN = 41  # bytes a training text while rows are held out
 _OF_AN_EPOCH = 24  # bytes a training text: the order of an epoch
 _AROUND_A_ROW = 1 << 16  # bytes of a file that come into memory with a row
+_AROUND_A_VECTOR = 1 << 17  # of a larger one, which the system keeps in larger pieces
 _OF_AN_ENTRY = 60  # bytes of an entry of labels' texts while they are added up
 _NAME_AS_TEXT = 68  # bytes of a label name of four tokens: these, offsets, its label, and its place in an epoch
 _NAME_CHECK = 28  # bytes a label while names are checked
@@ -79,10 +81,11 @@ def data_parts(recipe: Recipe, sizes: DataSizes, vector: int) -> list[Part]:
         case FeaturesSection():
             values = rows * sizes.values_per_text * _FLOAT
             sparse = [] if sizes.feature_bytes else [values, values, offsets]
-            dense = rows * sizes.columns * sizes.feature_bytes
-            return [*held, *_on_disk("features and labels", read, [dense, *sparse, labels, offsets])]
+            dense = _vectors_brought(read, rows * sizes.columns * sizes.feature_bytes)
+            return [*held, *_on_disk("features and labels", read, [*sparse, labels, offsets], dense)]
         case TransformerSection(frozen=True):
-            return [*held, *_on_disk("vectors and labels", read, [rows * vector, labels, offsets])]
+            dense = _vectors_brought(read, rows * vector)
+            return [*held, *_on_disk("vectors and labels", read, [labels, offsets], dense)]
         case _:
             vocabulary = sizes.vocabulary(recipe.tokenizer)
             tokens = rows * sizes.tokens_per_text * (2 if vocabulary <= 1 << 16 else 4)
@@ -95,10 +98,19 @@ def data_parts(recipe: Recipe, sizes: DataSizes, vector: int) -> list[Part]:
             ]
 
 
-def _on_disk(what: str, rows: int, arrays: Sequence[float]) -> list[Part]:
-    """What rows at random bring into memory of mapped arrays of so many bytes; some lie close to each other."""
-    held = [min(array, _AROUND_A_ROW * occupied(rows, 1 + array / _AROUND_A_ROW)) for array in arrays]
-    return part(f"{what} on disk", sum(held), mapped=True)
+def _on_disk(what: str, rows: int, arrays: Sequence[float], further: float = 0) -> list[Part]:
+    """What rows at random bring into memory of mapped arrays of so many bytes, beside further bytes."""
+    return part(f"{what} on disk", further + sum(_brought(rows, array) for array in arrays), mapped=True)
+
+
+def _brought(rows: int, array: float, around: int = _AROUND_A_ROW) -> float:
+    """Bytes of an array of so many that come into memory with rows at random, some of which lie close to each other."""
+    return min(array, around * occupied(rows, 1 + array / around))
+
+
+def _vectors_brought(rows: int, array: float) -> float:
+    """The same of dense vectors, of which most are read from a file that was just written, in large pieces."""
+    return _brought(rows if array <= MAPPED_WHOLE else ROWS_MAPPED, array, _AROUND_A_VECTOR)
 
 
 def label_order_bytes(recipe: Recipe, sizes: DataSizes, features: int) -> int:
