@@ -160,9 +160,9 @@ tails() {  # a loss that favours rare labels
 
 storage() {
   seeds=0,1,2 compare storage \
-    --recipe fp32=default:$held_out \
-    --recipe bf16=default:$held_out,classifier.weights=bf16 \
-    --recipe fp8=default:$held_out,classifier.weights=fp8
+    --recipe "fp32=$first" \
+    --recipe "bf16=$first,classifier.weights=bf16" \
+    --recipe "fp8=$first,classifier.weights=fp8"
 }
 
 model() { echo "encoder.model=${MINILM:?MINILM must name the folder of all-MiniLM-L6-v2}"; }
