@@ -43,7 +43,7 @@ def test_few_texts_are_learned_from(recipe):
         ["encoder.lexical_features=0", "classifier.start=random"],
         ["tokenizer.vocabulary_size=2"],
         ["tokenizer.unit=subword"],
-        ["classifier.fan_in=512"],
+        ["classifier.fan_in=256"],
         ["classifier.cluster_size=0"],
         ["classifier.group_size=3", "classifier.cluster_size=3"],
         ["classifier.kind=head_tail"],

@@ -99,7 +99,7 @@ def test_ways_out_do_what_they_say(team):
     recipe = load_recipe("default")
     sizes = assumed_sizes(2_000_000, 100_000, recipe)
     now = plan_memory(recipe, sizes, BASE, team=team)
-    budget = int(0.85 * now.limited)
+    budget = int(0.9 * now.limited)
     ways = ways_out(PlannedRun(recipe, sizes, BASE, team=team), budget)
     assert ways
     for way in ways:
