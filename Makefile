@@ -6,12 +6,14 @@
 #
 # PYTHON       the interpreter to make the environment with (3.11 or newer)
 # CONSTRAINTS  pins for pip; the default pins torch, a CPU build where the index has one; CONSTRAINTS= takes the newest
+# TEST_PROCESSES  how many processes share the tests of `make test`
 # TORCH_INDEX  an extra package index to take torch from, such as PyTorch's own index of CPU builds
 
 PYTHON ?= python3
 VENV ?= .venv
 CONSTRAINTS ?= constraints-cpu.txt
 TORCH_INDEX ?=
+TEST_PROCESSES ?= 2
 RUNS ?= runs
 
 BIN := $(VENV)/bin
@@ -43,7 +45,7 @@ quickstart: install $(HPO)/Y.txt
 	  --text 'Marfan syndrome' --text 'Autosomal recessive spastic paraplegia type 20'
 
 test: install
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses $(TEST_PROCESSES) --dist worksteal
 
 test-long: install
 	$(BIN)/pytest -m long

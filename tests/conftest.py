@@ -40,6 +40,14 @@ def pytest_configure(config):
     config.addinivalue_line("filterwarnings", "ignore:fanin runs on its slow reference backend:RuntimeWarning")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory):
+    """Stores and vectors of these tests lie in a folder of theirs, not in the user's cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FANIN_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 def pytest_generate_tests(metafunc):
     if "backend" in metafunc.fixturenames:
         backends = ["reference", "cpu-1-thread", "cpu-2-threads", triton_parameter(metafunc.function.__name__)]

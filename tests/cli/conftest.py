@@ -1,7 +1,6 @@
 """Running the command line inside the test process, and a tiny model trained by it."""
 
 import io
-import os
 import random
 import sys
 from typing import NamedTuple
@@ -59,17 +58,6 @@ def _write_drinks(folder, *, train=48, test=12):
         (folder / f"{split}_X_Y.txt").write_text(f"{rows} {len(LABELS)}\n{body}", encoding="utf-8")
     (folder / "Y.txt").write_text("".join(f"{label}\n" for label in LABELS), encoding="utf-8")
     return folder
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _own_cache(tmp_path_factory):
-    before = os.environ.get("FANIN_CACHE")
-    os.environ["FANIN_CACHE"] = str(tmp_path_factory.mktemp("cache"))
-    yield
-    if before is None:
-        del os.environ["FANIN_CACHE"]
-    else:
-        os.environ["FANIN_CACHE"] = before
 
 
 @pytest.fixture(scope="session")
