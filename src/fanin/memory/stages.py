@@ -89,7 +89,7 @@ def training_stages(run: LaidOutRun, base: int) -> list[Stage]:
     data = data_parts.data_parts(recipe, sizes, encoder_parts.kept_vector_bytes(encoder))
     model = _Learned(encoder_parts.weight_parts(encoder), classifier_parts.weight_parts(run.classifier))
     # The first process of a machine makes the data ready, and the first of all orders the labels.
-    reading = part("tokenising", data_parts.preparation_bytes(recipe, sizes), once=True)
+    reading = part("preparing the data", data_parts.preparation_bytes(recipe, sizes), once=True)
     stages = [Stage("reading the data", (*start, *context, *reading, *moved(_encoding(run), gpu=gpu)))]
     own = [*start, *context, *data]
     order = _clustering_bytes(recipe, sizes, encoder)
