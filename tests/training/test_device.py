@@ -14,7 +14,7 @@ import torch
 from fanin.errors import BackendError, ConfigError
 from fanin.processes.group import ALONE
 from fanin.training import run_state
-from fanin.training.device import require_one_kind, resolve_device
+from fanin.training.device import named_device, require_one_kind, resolve_device
 from process_threads import run_together
 
 SCRIPT = Path(__file__).with_name("train_on_device.py")
@@ -50,10 +50,15 @@ def test_runs_are_those_of_the_cpu(planted, device):
 
 def test_devices_by_name():
     assert resolve_device("cpu") == torch.device("cpu")
+    assert named_device("cuda:127") == torch.device("cuda", 127)
 
 
-@pytest.mark.parametrize("name", ["gpu", "cuda:", "cuda:x", "cpu:1", "cuda:-1", "", "mps"])
+NO_NUMBERS = ["cuda:", "cuda:x", "cuda:-1", "cuda:128", "cuda:256", "cuda:\u0663", f"cuda:{'9' * 5000}"]
+
+
+@pytest.mark.parametrize("name", ["gpu", "cpu:1", "", "mps", *NO_NUMBERS])
 def test_unknown_names_are_refused(name):
+    """Numbers too that torch would wrap round: its 256 is GPU 0."""
     with pytest.raises(ConfigError, match="use cpu, cuda or cuda:N"):
         resolve_device(name)
 

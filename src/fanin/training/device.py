@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import torch
@@ -12,12 +13,15 @@ if TYPE_CHECKING:
     from fanin.processes.group import Processes
     from fanin.processes.launch import OwnPlace
 
+_DEVICE = re.compile(r"cpu|cuda(:(?P<number>[0-9]{1,3}))?")
+_LAST_GPU = 127
+
 
 def named_device(name: str) -> torch.device:
     """A device by its name, which need not be there.
 
     Args:
-        name: "cpu", "cuda", or "cuda:N" for the N-th GPU.
+        name: "cpu", "cuda", or "cuda:N" for the N-th GPU, counted from 0; N is at most 127, the last that torch knows.
 
     Raises:
         ConfigError: it is none of these.
@@ -25,11 +29,11 @@ def named_device(name: str) -> torch.device:
     >>> named_device("cuda")
     device(type='cuda', index=0)
     """
-    kind, _, number = name.partition(":")
-    plain = kind == name  # no colon
-    if kind not in {"cpu", "cuda"} or not (plain or (kind == "cuda" and number.isdecimal())):
-        raise ConfigError(f"device {name!r} is not known; use cpu, cuda or cuda:N")
-    return torch.device("cpu") if kind == "cpu" else torch.device("cuda", int(number or 0))
+    found = _DEVICE.fullmatch(name)
+    # torch takes larger numbers too, and wraps them round.
+    if found is None or int(found["number"] or 0) > _LAST_GPU:
+        raise ConfigError(f"device {name!r} is not known; use cpu, cuda or cuda:N, N from 0 to {_LAST_GPU}")
+    return torch.device("cpu") if name == "cpu" else torch.device("cuda", int(found["number"] or 0))
 
 
 def resolve_device(name: str, place: OwnPlace | None = None) -> torch.device:

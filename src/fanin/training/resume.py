@@ -13,7 +13,7 @@ from fanin.processes.launch import own_place
 from fanin.recipes.recipe_files import load_recipe, recipe_from_values
 from fanin.runs.checkpoint import surroundings
 from fanin.runs.checkpoint_series import CheckpointSeries
-from fanin.runs.run_folder import RECIPE
+from fanin.runs.run_folder import RECIPE, RUN_FILE
 from fanin.runs.run_log import LogMark
 from fanin.training.device import resolve_device
 from fanin.training.preparation import prepare
@@ -116,6 +116,8 @@ def _former_device(run: RunFolder) -> torch.device:
         raise BackendError(
             f"{run.path}: this run was started on a GPU; to go on without it give --device cpu ({error})"
         ) from error
+    except ConfigError as error:
+        raise CheckpointError(f"{run.path / RUN_FILE}: {error}; or give another with --device") from error
 
 
 def _check_changes(run: RunFolder, before: Recipe, now: Recipe) -> None:
