@@ -44,7 +44,7 @@ def replacing_folder(folder: Path, mark: str) -> Iterator[Path]:
         FileExistsError: something else stands at ``folder`` or at ``<name>.previous``.
         OSError: the folder cannot be written.
     """
-    folder = folder.resolve()
+    folder = real_path(folder)
     previous, temporary = _previous(folder), _draft(folder)
     _refuse_foreign(folder, mark)
     _refuse_foreign(previous, mark)
@@ -77,7 +77,7 @@ def settle_folder(folder: Path, mark: str) -> None:
     Raises:
         OSError: it cannot be put back.
     """
-    folder = folder.resolve()
+    folder = real_path(folder)
     previous = _previous(folder)
     if not (previous / mark).is_file():
         return
@@ -92,6 +92,11 @@ def settle_folders(parent: Path, mark: str) -> None:
     """:func:`settle_folder` for every folder inside another one."""
     for previous in sorted(parent.glob(f"*{_PREVIOUS}")):
         settle_folder(previous.with_name(previous.name.removesuffix(_PREVIOUS)), mark)
+
+
+def real_path(path: Path) -> Path:
+    """Where a path leads once links are followed; a circle of links stays, for whoever opens it to refuse."""
+    return type(path)(os.path.realpath(path))
 
 
 def make_folder(path: Path) -> None:

@@ -1,6 +1,7 @@
 """Bad input: exit code 2, one message that names the place, no traceback, and nothing that was saved is lost."""
 
 import json
+import shutil
 import struct
 
 import numpy as np
@@ -144,6 +145,36 @@ def test_faulty_models(trained, drinks, tmp_path, invoke):
         for command in commands(folder):
             assert_refused(invoke(*command), message)
         assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
+def test_a_link_to_itself_is_no_folder(drinks, tiny, tmp_path, invoke):
+    loop, run = tmp_path / "loop", tmp_path / "run"
+    loop.symlink_to(loop)
+    for command in [
+        ("predict", loop, "--text", "tea"),
+        ("evaluate", loop, drinks),
+        ("inspect", loop),
+        ("index", loop, drinks),
+        ("bench", "prediction", loop, drinks),
+        ("resume", loop),
+        ("results", loop),
+        ("train", drinks, "--out", loop),
+        ("train", loop, "--out", run),
+        ("plan", loop),
+        ("compare", drinks, "--recipe", "plain", "--out", loop, "--budget", "steps=1"),
+        ("data", "stats", loop),
+        ("data", "synth", "--labels", 10, "--rows", 10, "--out", loop),
+    ]:
+        assert_refused(invoke(*command), str(loop))
+    assert [path.name for path in tmp_path.iterdir()] == ["loop"]
+
+
+def test_a_kept_model_that_links_to_itself(trained, drinks, tmp_path, invoke):
+    run = shutil.copytree(trained, tmp_path / "run", ignore=shutil.ignore_patterns("model"))
+    (run / "model").symlink_to(run / "model")
+    for command in [("predict", run, "--text", "tea"), ("evaluate", run, drinks), ("inspect", run)]:
+        assert_refused(invoke(*command), "holds no model")
+    assert invoke("resume", run, "--quiet").code == 0  # it is finished
 
 
 def test_faulty_data_does_not_touch_a_model(trained, write_drinks, tmp_path, invoke):

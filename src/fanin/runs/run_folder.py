@@ -10,7 +10,15 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from fanin.errors import CheckpointError, ConfigError
-from fanin.folders import make_folder, remove_drafts, remove_folder, replace_file, settle_folder, settle_folders
+from fanin.folders import (
+    make_folder,
+    real_path,
+    remove_drafts,
+    remove_folder,
+    replace_file,
+    settle_folder,
+    settle_folders,
+)
 from fanin.recipes.recipe_files import recipe_text
 from fanin.runs.run_log import RunLog
 from fanin.version import __version__
@@ -239,7 +247,8 @@ def model_folder(path: Path) -> Path:
     Raises:
         CheckpointError: there is no model.
     """
-    previous = path.resolve().with_name(f"{path.resolve().name}.previous")
+    real = real_path(path)
+    previous = real.with_name(f"{real.name}.previous")
     for candidate in (path / MODEL, path / f"{MODEL}.previous", path, *([] if path.exists() else [previous])):
         if (candidate / _MODEL_MARK).is_file():
             return candidate
