@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 
 import pytest
@@ -109,6 +110,16 @@ def test_no_run(tmp_path, trained, invoke):
     assert (outcome.code, outcome.out) == (2, "")
     assert f"{tmp_path}: holds no run that could be resumed" in outcome.err
     assert "holds no run" in invoke("resume", trained / "model").err
+
+
+@pytest.mark.parametrize("metrics", [{"validation": 1}, {"validation": {"points": 3}}, {"validation": None}])
+@pytest.mark.parametrize("json_wanted", [True, False])
+def test_damaged_metrics_of_a_finished_run(metrics, json_wanted, trained, tmp_path, invoke):
+    run = shutil.copytree(trained, tmp_path / "run")
+    (run / "metrics.json").write_text(json.dumps(metrics), encoding="utf-8")
+    outcome = invoke("resume", run, *(["--json"] if json_wanted else []))
+    assert (outcome.code, outcome.out) == (2, "")
+    assert f"error: {run}: its metrics are damaged" in outcome.err
 
 
 def test_every_option_is_in_the_help(invoke):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from fanin.cli.output import mebibytes, stored_size, write_error, write_json, write_line, write_table
+from fanin.errors import CheckpointError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,15 +20,25 @@ if TYPE_CHECKING:
 
 
 def write_result(run: Path, metrics: dict[str, Any], *, json: bool) -> None:
-    """The scores and figures of a finished run, in tables or as one JSON document."""
+    """The scores and figures of a finished run, in tables or as one JSON document.
+
+    Raises:
+        CheckpointError: they are not those of a run.
+    """
+    try:
+        header, scores, groups, figures = _tables(metrics)
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise CheckpointError(f"{run}: its metrics are damaged ({error!r}); copy the run folder again") from error
     if json:
         write_json({"run": str(run), **metrics})
         return
-    _write_tables(metrics)
+    write_table(header, scores, groups)
+    write_table(None, figures)
     write_line(f"run folder: {run}")
 
 
-def _write_tables(metrics: dict[str, Any]) -> None:
+def _tables(metrics: dict[str, Any]) -> tuple[list[str], list[list[str]], list[list[str]], list[tuple[str, str]]]:
+    """The header of the scores, their rows, those of groups of labels, and the figures."""
     from fanin.cli.score_tables import group_rows, score_header, score_rows
 
     split = "test" if "test" in metrics else "validation"
@@ -40,8 +51,7 @@ def _write_tables(metrics: dict[str, Any]) -> None:
         **({"peak GPU memory": mebibytes(metrics["gpu_peak_bytes"])} if "gpu_peak_bytes" in metrics else {}),
         "training": f"{metrics['train_seconds']:,.1f} s",
     }
-    write_table(score_header(scores), score_rows(scores), group_rows(scores))
-    write_table(None, figures.items())
+    return score_header(scores), score_rows(scores), group_rows(scores), list(figures.items())
 
 
 def refuse_together(error: FaninError, processes: Processes) -> NoReturn:
