@@ -143,7 +143,8 @@ def test_the_step_is_named_and_the_last_checkpoint_kept(what, spoil, run_of, tin
     message = str(caught.value)
     assert f"in step {STEP} {fault}" in message
     assert "go on from the checkpoint of step 20, which is kept" in message
-    assert f"fanin resume {tmp_path / 'run'} --set training.on_non_finite=skip" in message
+    assert f"or leave such batches out: 'fanin resume {tmp_path / 'run'} --set training.on_non_finite=skip'" in message
+    assert "passed over" not in message
     assert "The best model so far is kept" in message
     kept = read_checkpoint(tmp_path / "run" / "checkpoints" / "step-00000020")
     assert all(all_finite(tensor) for part in ("encoder", "classifier") for tensor in kept.tensors(part).values())
@@ -211,8 +212,10 @@ def test_a_batch_is_passed_over_before_any_other_checkpoint(spoil, run_of, tiny_
 
 def test_what_is_wrong_with_every_batch_is_not_passed_over(run_of, tiny_recipe):
     lost = ("classifier.update.kind=sgd", "classifier.loss=squared_hinge", "classifier.schedule.learning_rate=1e30")
-    with pytest.raises(NonFiniteError, match=r"lower .*classifier\.schedule\.learning_rate"):
+    with pytest.raises(NonFiniteError, match=r"lower .*classifier\.schedule\.learning_rate") as caught:
         run_of(tiny_recipe("plain", *SKIP, *lost))
+    assert "; 10 batches were passed over before (training.on_non_finite=skip)" in str(caught.value)
+    assert "or leave such batches out" not in str(caught.value)
 
 
 def test_a_stopped_run_goes_on_with_lower_rates_or_without_the_batch(spoil, run_of, tiny_recipe, tmp_path):

@@ -60,12 +60,13 @@ def require_finite(step: int, what: str, tensors: Iterable[Tensor]) -> None:
         raise NonFiniteError(step, f"{what} are not finite")
 
 
-def advice_on_rates(run: RunFolder, checkpoint: int | None, *, auxiliary: bool) -> str:
+def advice_on_rates(run: RunFolder, checkpoint: int | None, passed_over: int | None, *, auxiliary: bool) -> str:
     """What to do about a run whose values are not finite any more.
 
     Args:
         run: its folder.
         checkpoint: the step of its newest checkpoint, None without any.
+        passed_over: how many batches were left out by ``training.on_non_finite: skip``, None where that is not set.
         auxiliary: whether an auxiliary objective takes part.
     """
     rates = ["classifier.schedule.learning_rate or encoder.optimizer.learning_rate"]
@@ -73,9 +74,14 @@ def advice_on_rates(run: RunFolder, checkpoint: int | None, *, auxiliary: bool) 
     begin = "from its first step" if checkpoint is None else f"from the checkpoint of step {checkpoint}, which is kept"
     kept = ". The best model so far is kept" if run.has_model else ""
     command = f"fanin resume {shlex.quote(str(run.path))} --set"
+    skip = ""
+    if passed_over is None:
+        skip = f"; or leave such batches out: '{command} training.on_non_finite=skip'"
+    elif passed_over:
+        skip = f"; {passed_over} batches were passed over before (training.on_non_finite=skip), which has not helped"
     return (
-        f"lower {', '.join(rates)} and let the run go on {begin}: '{command} classifier.schedule.learning_rate=...'; "
-        f"or leave such batches out: '{command} training.on_non_finite=skip'{kept}"
+        f"lower {', '.join(rates)} and let the run go on {begin}: "
+        f"'{command} classifier.schedule.learning_rate=...'{skip}{kept}"
     )
 
 

@@ -267,7 +267,8 @@ class Trainer:
             checkpoint = self._checkpoints.newest(self._display.say)
         if checkpoint is None:
             auxiliary = self._parts.objectives.auxiliary is not None
-            advice = advice_on_rates(self._run, newest_step(self._run.checkpoints), auxiliary=auxiliary)
+            passed_over = len(skipped) if wanted else None
+            advice = advice_on_rates(self._run, newest_step(self._run.checkpoints), passed_over, auxiliary=auxiliary)
             raise NonFiniteError(error.step, error.fault, advice) from error
         del self._parts  # there may not be memory for two
         self._return_to(checkpoint)
