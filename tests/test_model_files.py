@@ -3,7 +3,6 @@
 import json
 import random
 import re
-import resource
 import shutil
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from fanin.errors import CheckpointError
 from fanin.model_description import model_digest
 from fanin.model_files import load_model, load_networks, save_model
 from fanin.runs.run_folder import model_folder
+from full_disk import full_disk
 
 
 @pytest.fixture(scope="module")
@@ -109,13 +109,8 @@ def test_errors_are_short(folder):
 
 def test_a_save_that_fails_keeps_what_stood_there(runs, folder):
     before = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))  # the next larger file fails to be written
-    try:
-        with pytest.raises(CheckpointError, match="kept"):
-            save_model(runs["dense"][0].model, folder)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    with full_disk(), pytest.raises(CheckpointError, match="kept"):
+        save_model(runs["dense"][0].model, folder)
     assert {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()} == before
     assert [path.name for path in folder.parent.iterdir()] == ["model"]
 

@@ -18,6 +18,7 @@ from fanin.classifier.router import Router
 from fanin.errors import CheckpointError, ConfigError
 from fanin.estimator import TextClassifier
 from fanin.model_files import load_model, save_model
+from full_disk import full_disk
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +57,17 @@ def test_a_saved_beam_comes_back(folder, model, beam):
     assert json.loads((folder / "beam.json").read_text())["facts"] == {"recall": 0.9}
     assert load_model(folder).predict(texts, 3) == model.predict(texts, 3)  # a model does not mind its beam
     assert not list(folder.glob("*.draft"))
+
+
+@pytest.mark.parametrize("size", [100, 20_000])  # not even the tensors fit, or what is noted of the new beam does not
+def test_on_a_full_disk_the_beam_before_is_kept(size, folder, model, beam):
+    save_beam(beam, folder, {})
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    assert len(before[folder / "beam.safetensors"]) < 20_000
+    with full_disk(size), pytest.raises(CheckpointError, match=f"{folder}: the beam could not be saved .*too large"):
+        save_beam(beam, folder, {"noted": "x" * 20_000})
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+    assert load_beam(folder, model.classifier).width == 1
 
 
 @pytest.mark.parametrize("rank", [None, 3])

@@ -3,8 +3,10 @@
 import json
 
 import numpy as np
+import pytest
 
 from fanin.data import catalog
+from full_disk import full_disk
 
 
 def test_statistics(drinks, invoke):
@@ -44,6 +46,20 @@ def test_an_unknown_name(invoke):
     outcome = invoke("data", "get", "hpu")
     assert outcome.code == 2
     assert "did you mean 'hpo'?" in outcome.err
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_synth_on_a_full_disk(there, tmp_path, invoke):
+    folder = tmp_path / "synthetic"
+    if there:
+        folder.mkdir()
+    with full_disk():
+        outcome = invoke("data", "synth", "--labels", "300", "--rows", "50", "--out", folder, "--quiet")
+    assert (outcome.code, outcome.out) == (2, "")
+    assert outcome.err.startswith(f"error: {folder}: the data set cannot be written (File too large)")
+    assert "free some space" in outcome.err
+    assert list(tmp_path.rglob("*")) == ([folder] if there else [])
+    assert invoke("data", "synth", "--labels", "300", "--rows", "50", "--out", folder, "--quiet").code == 0
 
 
 def test_synth(tmp_path, invoke):

@@ -9,6 +9,7 @@ from fanin.data import content
 from fanin.data.content import cache_folder, content_key, make_key
 from fanin.data.formats import open_dataset
 from fanin.errors import DataError
+from full_disk import full_disk
 
 
 def age(folder):
@@ -47,6 +48,15 @@ def test_settled_files_are_not_read_again(raw_text, tmp_path, monkeypatch):
     monkeypatch.setattr(content, "_SETTLED_NS", 0)
     key = content_key(open_dataset(folder), cache)
     monkeypatch.setattr(content, "_hash_content", lambda path: pytest.fail(f"{path} was read again"))
+    assert content_key(open_dataset(folder), cache) == key
+
+
+def test_on_a_full_disk_nothing_is_noted_and_nothing_left(raw_text, tmp_path, monkeypatch):
+    folder, cache = raw_text(), tmp_path / "cache"
+    monkeypatch.setattr(content, "_SETTLED_NS", 0)
+    with full_disk(10):
+        key = content_key(open_dataset(folder), cache)
+    assert list((cache / "digests").iterdir()) == []
     assert content_key(open_dataset(folder), cache) == key
 
 

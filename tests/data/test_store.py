@@ -14,6 +14,7 @@ from fanin.data.building import build_store
 from fanin.data.formats import open_dataset
 from fanin.data.store import Store
 from fanin.errors import ConfigError, DataError
+from full_disk import full_disk
 
 SOURCES = str(Path(fanin.__file__).parent.parent)
 
@@ -58,6 +59,18 @@ def test_the_second_opening_reads_no_text(raw_text, tmp_path):
     assert first.folder == second.folder
     other = build_store(open_dataset(folder), lengths, "other tokenizer", tmp_path / "cache")
     assert other.folder != first.folder
+
+
+@pytest.mark.parametrize("size", [0, 100, 1500, 4000])  # of files of 800 to 4800 bytes
+def test_on_a_full_disk_none_is_made_and_the_others_are_kept(size, raw_text, tmp_path):
+    labels, texts = "400 3\n" + "0:1\n" * 400, "a few words\n" * 400
+    dataset, cache = open_dataset(raw_text(trn_X=texts, trn_X_Y=labels)), tmp_path / "cache"
+    first = build_store(dataset, lengths, "lengths", cache)
+    with full_disk(size), pytest.raises(ConfigError, match=f"{cache / 'stores'}: the store of .* cannot be written"):
+        build_store(dataset, lengths, "other tokenizer", cache)
+    assert list((cache / "stores").iterdir()) == [first.folder]
+    assert build_store(dataset, never, "lengths", cache).folder == first.folder
+    assert len(build_store(dataset, lengths, "other tokenizer", cache).split("train")) == 400
 
 
 def test_a_split_is_mapped_once(raw_text, tmp_path):

@@ -52,21 +52,23 @@ def save_beam(beam: Beam, folder: Path, facts: dict[str, Any]) -> None:
     tensors |= {"weight": beam.router.weight, "bias": beam.router.bias}
     optional = {"fold": beam.fold, "projection": beam.router.projection}
     tensors |= {name: tensor for name, tensor in optional.items() if tensor is not None}
-    draft = folder / f"{TENSORS}.draft"
+    draft, described = folder / f"{TENSORS}.draft", folder / f"{DESCRIPTION}.draft"
     try:
         write_tensors(tensors, draft)
-        (folder / DESCRIPTION).unlink(missing_ok=True)  # from here on there is no beam until there is the new one
-        draft.replace(folder / TENSORS)
         description = {
             "format": FORMAT,
             "width": beam.width,
-            "sha256": file_digest(folder / TENSORS),
+            "sha256": file_digest(draft),
             "model_sha256": _model_digest(folder),
             "facts": facts,
         }
-        replace_file(folder / DESCRIPTION, json.dumps(description, indent=2) + "\n")
+        replace_file(described, json.dumps(description, indent=2) + "\n")
+        (folder / DESCRIPTION).unlink(missing_ok=True)  # from here on there is no beam until there is the new one
+        draft.replace(folder / TENSORS)
+        described.replace(folder / DESCRIPTION)
     except (OSError, SafetensorError) as error:
         draft.unlink(missing_ok=True)
+        described.unlink(missing_ok=True)
         raise CheckpointError(f"{folder}: the beam could not be saved ({error})") from error
 
 

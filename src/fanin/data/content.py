@@ -104,5 +104,9 @@ def _write_note(note: Path, status: list[int], digest: str) -> None:
     with contextlib.suppress(OSError):
         note.parent.mkdir(parents=True, exist_ok=True)
         draft = note.with_name(f"{note.name}.{os.getpid()}.{time.monotonic_ns()}")
-        draft.write_text(json.dumps({"status": status, "digest": digest}))
-        draft.replace(note)
+        try:
+            draft.write_text(json.dumps({"status": status, "digest": digest}))
+            draft.replace(note)
+        except BaseException:
+            draft.unlink(missing_ok=True)
+            raise

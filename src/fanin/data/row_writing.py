@@ -43,7 +43,7 @@ class ArrayWriter:
 
     def append(self, values: NDArray[Any]) -> None:
         """Append values, which must fit the dtype."""
-        values.astype(self.dtype, copy=False).tofile(self._file)
+        self._file.write(_content(values, self.dtype))
         self.length += len(values)
 
     def narrow(self, dtype: DTypeLike) -> None:
@@ -51,7 +51,7 @@ class ArrayWriter:
         narrow = self.path.with_suffix(".narrow")
         with self.path.open("rb") as wide, narrow.open("wb") as file:
             while len(block := np.fromfile(wide, dtype=self.dtype, count=_NARROW_BLOCK)):
-                block.astype(dtype).tofile(file)
+                file.write(_content(block, dtype))
         narrow.replace(self.path)
         self.dtype = np.dtype(dtype)
 
@@ -86,8 +86,10 @@ class RowWriter:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._values.__exit__(*error)
-        self._offsets.__exit__(*error)
+        try:
+            self._values.__exit__(*error)
+        finally:  # closing writes what is left, which may fail
+            self._offsets.__exit__(*error)
 
     def append(self, lengths: NDArray[np.int64], values: NDArray[np.integer[Any]]) -> None:
         """Append rows of these lengths, whose values stand one row behind the other."""
@@ -103,3 +105,8 @@ class RowWriter:
         if self._narrow and self._largest < _NARROW_LIMIT:
             self._values.narrow(np.uint16)
         return self._values.finish() | self._offsets.finish()
+
+
+def _content(values: NDArray[Any], dtype: DTypeLike) -> memoryview:
+    # Not by tofile(), which does not notice when the last few of them find no room on the disk.
+    return np.ascontiguousarray(values, dtype).data

@@ -16,7 +16,7 @@ from fanin.folders import replacing_folder
 from fanin.kernels.drawing import draw, mix_seed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
     from typing import TextIO
 
@@ -31,6 +31,7 @@ _BLOCK_ROWS = 8192  # a part of the data set's definition: every block has a gen
 _NAMES_AT_A_TIME = 65_536
 _MOST_LABELS = 2**31 - 1
 _STREAMS = {"train": 0, "test": 1}
+_PREFIXES = {"train": "trn", "test": "tst"}
 _TOPICS, _PLACES, _ROWS = 1, 2, 3  # streams of the seed
 _NAMES_FILE = "Y.txt"
 _SCATTER = 617_283  # odd and not a multiple of 5, so that it permutes the numbers below 10^6
@@ -160,29 +161,41 @@ def write_synthetic(
         progress: called with (texts done, texts in all) now and then.
 
     Raises:
-        ConfigError: a number of rows is below 1, or the folder holds something.
-        OSError: it cannot be written.
+        ConfigError: a number of rows is below 1, or the folder holds something or cannot be written.
     """
     for name, value in (("rows", rows), ("test-rows", test_rows)):
         if value < 1:
             raise ConfigError(f"--{name} is {value}; it must be at least 1")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ConfigError(f"{folder}: is there already and is not an empty folder; name another one")
+    try:
+        with replacing_folder(folder, _NAMES_FILE) as draft:
+            _write(draft, texts, {"train": rows, "test": test_rows}, progress)
+    except OSError as error:
+        raise ConfigError(
+            f"{folder}: the data set cannot be written ({error.strerror or error}), and nothing of it is left; free "
+            "some space, check the permissions, or name another folder"
+        ) from error
+
+
+def _write(
+    folder: Path, texts: SyntheticTexts, rows: Mapping[str, int], progress: Callable[[int, int], None] | None
+) -> None:
+    with _created(folder / _NAMES_FILE) as names:
+        for start in range(0, texts.labels, _NAMES_AT_A_TIME):
+            some = texts.names(start, min(start + _NAMES_AT_A_TIME, texts.labels))
+            names.writelines(f"{name}\n" for name in some)
     done = 0
-    with replacing_folder(folder, _NAMES_FILE) as draft:
-        with _created(draft / _NAMES_FILE) as names:
-            for start in range(0, texts.labels, _NAMES_AT_A_TIME):
-                some = texts.names(start, min(start + _NAMES_AT_A_TIME, texts.labels))
-                names.writelines(f"{name}\n" for name in some)
-        for split, prefix, count in (("train", "trn", rows), ("test", "tst", test_rows)):
-            with _created(draft / f"{prefix}_X.txt") as lines, _created(draft / f"{prefix}_X_Y.txt") as labels:
-                labels.write(f"{count} {texts.labels}\n")
-                for block in _blocks(texts, split, count):
-                    lines.writelines(f"{text}\n" for text in block.texts)
-                    labels.writelines(_label_lines(block))
-                    done += len(block.texts)
-                    if progress is not None:
-                        progress(done, rows + test_rows)
+    for split, count in rows.items():
+        prefix = _PREFIXES[split]
+        with _created(folder / f"{prefix}_X.txt") as lines, _created(folder / f"{prefix}_X_Y.txt") as labels:
+            labels.write(f"{count} {texts.labels}\n")
+            for block in _blocks(texts, split, count):
+                lines.writelines(f"{text}\n" for text in block.texts)
+                labels.writelines(_label_lines(block))
+                done += len(block.texts)
+                if progress is not None:
+                    progress(done, sum(rows.values()))
 
 
 def _created(path: Path) -> TextIO:
