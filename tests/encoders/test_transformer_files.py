@@ -1,6 +1,7 @@
 """Loading transformers, theirs and ours: what is accepted, and every way to be refused."""
 
 import json
+import re
 import shutil
 import sys
 
@@ -12,6 +13,7 @@ from fanin.encoders.files import load_encoder, save_encoder
 from fanin.encoders.transformer import lay_out_pretrained, load_pretrained
 from fanin.encoders.transformer_encoder import TransformerEncoder
 from fanin.errors import CheckpointError, ConfigError
+from fuzzing import bounded_memory
 
 
 @pytest.fixture
@@ -178,15 +180,68 @@ def test_pickled_weights_are_refused(source):
     [
         ({"model_type": "unheard"}, "cannot be loaded"),
         ({"is_encoder_decoder": True}, "with a decoder"),
-        ({"num_hidden_layers": 5}, "hold no weights for"),
+        ({"num_hidden_layers": 5}, "promises 46816 weights, but the files hold"),
+        ({"num_hidden_layers": 10**9}, "promises 1000000000 layers, but the files hold"),
+        ({"num_hidden_layers": 1e12}, "layers, but the files hold"),
+        ({"hidden_size": 10**9}, "weights, but the files hold"),
+        ({"vocab_size": 10**12}, "weights, but the files hold"),
+        ({"max_position_embeddings": 10**12}, "weights, but the files hold"),
+        ({"num_labels": 10**9}, "promises 1000000000 labels"),
+        ({"max_position_embeddings": "24"}, "cannot be loaded"),
         ({"hidden_size": 64}, "encoder.model"),
         ({"quantization_config": {"quant_method": "bitsandbytes"}}, "quantised"),
     ],
 )
 def test_models_that_cannot_serve_are_refused(change, message, source):
     configure(source, **change)
-    with pytest.raises(ConfigError, match=message):
+    for load in (load_pretrained, lay_out_pretrained):
+        with bounded_memory(), pytest.raises(ConfigError, match=message) as caught:
+            load(str(source), 20)
+        assert str(source) in str(caught.value)
+
+
+def test_weights_that_are_missing_are_named(source):
+    rewrite(source, lambda tensors: tensors.update({"else": tensors.pop("embeddings.LayerNorm.bias")}))
+    with pytest.raises(
+        ConfigError, match=r"hold no weights for embeddings\.LayerNorm\.bias; they are of another model"
+    ):
         load_pretrained(str(source), 20)
+
+
+def test_weights_for_another_task_may_be_there_too(source):
+    rewrite(source, lambda tensors: tensors.update({"classifier.weight": torch.ones(5, 32)}))
+    assert load_pretrained(str(source), 20).transformer.config.hidden_size == 32
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "message"),
+    [
+        (
+            "tokenizer.json",
+            lambda content: content["model"]["vocab"].update(word0=2**31),
+            "a token has a number that no",
+        ),
+        ("tokenizer_config.json", lambda content: content.update(model_max_length="512"), "model_max_length is '512'"),
+        ("tokenizer_config.json", lambda content: content.update(model_max_length=[]), "model_max_length is "),
+    ],
+)
+def test_a_tokenizer_s_numbers_are_checked(file, change, message, source):
+    content = json.loads((source / file).read_text())
+    change(content)
+    (source / file).write_text(json.dumps(content))
+    for load in (load_pretrained, lay_out_pretrained):
+        with pytest.raises(ConfigError, match=message) as caught:
+            load(str(source), 20)
+        assert str(source) in str(caught.value)
+
+
+def test_a_tokenizer_with_more_tokens_than_somebody_s_transformer_is_refused(source):
+    content = json.loads((source / "tokenizer.json").read_text())
+    content["model"]["vocab"]["another"] = 100
+    (source / "tokenizer.json").write_text(json.dumps(content))
+    for load in (load_pretrained, lay_out_pretrained):
+        with pytest.raises(ConfigError, match="its tokenizer has 101 tokens, but the transformer knows 100"):
+            load(str(source), 20)
 
 
 def test_texts_longer_than_the_transformer_reads(tiny_transformer):
@@ -196,8 +251,11 @@ def test_texts_longer_than_the_transformer_reads(tiny_transformer):
 
 def test_a_folder_that_is_not_there(tmp_path, monkeypatch):
     pytest.importorskip("transformers")
-    with pytest.raises(ConfigError, match="encoder.model: .*missing.* cannot be loaded"):
-        load_pretrained(str(tmp_path / "missing"), 20)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "loop").symlink_to("loop")
+    for name in (str(tmp_path / "missing"), "./missing", "../missing", "~/missing", "./loop"):
+        with pytest.raises(ConfigError, match=re.escape(f"encoder.model: there is no folder {name!r}; give a folder")):
+            load_pretrained(name, 20)
 
 
 def test_without_transformers_the_extra_is_named(tiny_transformer, monkeypatch):

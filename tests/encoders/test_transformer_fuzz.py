@@ -5,10 +5,33 @@ import json
 import torch
 
 from fanin.encoders.files import load_encoder, save_encoder
-from fanin.encoders.transformer import load_pretrained
+from fanin.encoders.transformer import lay_out_pretrained, load_pretrained
 from fanin.encoders.transformer_encoder import TransformerEncoder
 from fuzzing import Folder, inputs, try_inputs
 from mutations import mutated, mutated_json
+
+
+@inputs(100, 10_000)
+def test_a_folder_that_a_recipe_names(count, tiny_transformer, scratch):
+    """Loaded for a run, or laid out for its plan."""
+    files = {path.name: path.read_bytes() for path in tiny_transformer.iterdir()}
+    folder = Folder(scratch / "source", files)
+
+    def check(rng):
+        name = rng.choice(sorted(files))
+        content = files[name]
+        changed = mutated_json(rng, json.loads(content)) if name.endswith(".json") else mutated(rng, content)
+        with folder.with_changed({name: changed}) as path:
+            if rng.random() < 0.5:
+                assert lay_out_pretrained(str(path), 20).tokenizer.max_length == 20
+                return
+            transformer, tokenizer = load_pretrained(str(path), 20)
+            encoder = TransformerEncoder(transformer, padding=tokenizer.padding, out_features=8).eval()
+            tokens, offsets = map(torch.from_numpy, tokenizer.encode_flat(["word1 noise2 \u00e9", ""]))
+            with torch.inference_mode():
+                assert len(encoder(tokens, offsets)) == 2
+
+    try_inputs(count, check)
 
 
 @inputs(100, 10_000)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -28,6 +29,10 @@ MODEL_FOLDER, TAIL_FILE = "transformer", "encoder.safetensors"
 _WEIGHTS, _PARTS = "*.safetensors", "model.safetensors.index.json"
 _MODEL_FILES = {"config.json", "generation_config.json", _PARTS}  # what the library writes beside weights
 _SAFE = {"trust_remote_code": False}
+_WANTED = (
+    "give a folder with config.json, model.safetensors and the tokenizer's files, or the name of a model on the Hugging"
+    " Face hub"
+)
 
 
 class Pretrained(NamedTuple):
@@ -45,6 +50,8 @@ class Pretrained(NamedTuple):
 def load_pretrained(name: str, max_length: int) -> Pretrained:
     """A pretrained transformer with its tokenizer.
 
+    Nothing larger than the files of a folder is laid out, whatever they promise.
+
     Args:
         name: a folder of Hugging Face files, or a name on the hub (fetched once, then read from its cache), with ``@``
             and a commit behind it where it is not to change.
@@ -55,12 +62,11 @@ def load_pretrained(name: str, max_length: int) -> Pretrained:
             of texts, or reads no texts that long.
     """
     with _pretrained(name) as (library, config, tokenizer, source):
+        _check_length(max_length, config, tokenizer)
         transformer, missing = _weights(library, source)
-    if missing:
-        raise ConfigError(
-            f"encoder.model {name!r}: its files hold no weights for {missing[0]}; they are of another model"
-        )
-    return Pretrained(transformer, _checked_tokenizer(name, max_length, config, tokenizer))
+        if missing:
+            raise ConfigError(f"its files hold no weights for {missing[0]}; they are of another model")
+        return _fitting(transformer, TransformerTokenizer(tokenizer, max_length))
 
 
 def lay_out_pretrained(name: str, max_length: int) -> Pretrained:
@@ -69,9 +75,9 @@ def lay_out_pretrained(name: str, max_length: int) -> Pretrained:
     Raises:
         ConfigError: as :func:`load_pretrained`.
     """
-    with _pretrained(name) as (library, config, tokenizer, _), torch.device("meta"):
-        transformer = without_pooler(library.AutoModel.from_config(config, **_SAFE).eval())
-    return Pretrained(transformer, _checked_tokenizer(name, max_length, config, tokenizer))
+    with _pretrained(name) as (library, config, tokenizer, _):
+        _check_length(max_length, config, tokenizer)
+        return _fitting(_laid_out(library, config), TransformerTokenizer(tokenizer, max_length))
 
 
 def save_transformer(encoder: TransformerEncoder, folder: Path) -> None:
@@ -100,9 +106,10 @@ def load_transformer(folder: Path, settings: Mapping[str, Any]) -> TransformerEn
     try:
         with _quiet(library):
             _check_files(source)
+            _check_counts(source, shapes)
             config = library.AutoConfig.from_pretrained(source, local_files_only=True, **_SAFE)
             _check_config(config)
-            _check_promise(library, config, shapes)
+            _check_promise(library, config, shapes, whole=True)
             transformer, missing = _weights(library, _Source(str(source), local=True))
         encoder = TransformerEncoder(transformer, **settings)
     except Exception as error:  # as in load_pretrained
@@ -153,6 +160,8 @@ class _Source(NamedTuple):
         """The source of a recipe's ``encoder.model``."""
         if Path(name).is_dir():
             return cls(name, local=True)
+        if name.startswith(("/", ".", "~")):
+            raise ConfigError(f"encoder.model: there is no folder {name!r}; {_WANTED}")
         repository, _, revision = name.partition("@")
         return cls(repository, local=False, revision=revision) if revision else cls(repository, local=False)
 
@@ -197,25 +206,36 @@ def _pretrained(name: str) -> Iterator[tuple[Any, Any, Any, _Source]]:
         raise ConfigError(f"encoder.model: the folder {name!r} holds no .safetensors weights{pickled}")
     try:
         with _quiet(library):
+            shapes = _checked_folder(Path(name)) if source.local else None
             config = library.AutoConfig.from_pretrained(source.name, **source.state, **_SAFE)
             _check_config(config)
-            _check_parts(Path(name))
+            if shapes is not None:
+                _check_promise(library, config, shapes, whole=False)
             tokenizer = library.AutoTokenizer.from_pretrained(source.name, **source.state, **_SAFE)
+            _check_fast(tokenizer)
             yield library, config, tokenizer, source
     except ConfigError as error:
         raise ConfigError(f"encoder.model {name!r}: {error}") from error
     except Exception as error:  # what the library raises for files that are missing or damaged is of many kinds
+        raise ConfigError(f"encoder.model: {name!r} cannot be loaded ({first_complaint(error)}); {_WANTED}") from error
+
+
+def _checked_folder(folder: Path) -> list[tuple[int, ...]]:
+    """The shapes of all weights in somebody's folder, once its other files promise nothing beyond its size."""
+    shapes = [shape for path in sorted(folder.glob(_WEIGHTS)) for shape in tensor_shapes(path).values()]
+    _check_parts(folder)
+    _check_counts(folder, shapes)
+    check_numbers(folder / "tokenizer.json")
+    return shapes
+
+
+def _fitting(transformer: Any, tokenizer: TransformerTokenizer) -> Pretrained:
+    tokens, rows = tokenizer.vocabulary_size, transformer.get_input_embeddings().weight.shape[0]
+    if tokens > rows:
         raise ConfigError(
-            f"encoder.model: {name!r} cannot be loaded ({first_complaint(error)}); give a folder with config.json, "
-            "model.safetensors and the tokenizer's files, or the name of a model on the Hugging Face hub"
-        ) from error
-
-
-def _checked_tokenizer(name: str, max_length: int, config: Any, tokenizer: Any) -> TransformerTokenizer:
-    if not getattr(tokenizer, "is_fast", False):
-        raise ConfigError(f"encoder.model {name!r}: its tokenizer has no tokenizer.json, which is needed")
-    _check_length(max_length, config, tokenizer)
-    return TransformerTokenizer(tokenizer, max_length)
+            f"its tokenizer has {tokens} tokens, but the transformer knows {rows}; give files of one model"
+        )
+    return Pretrained(transformer, tokenizer)
 
 
 def _weights(library: Any, source: _Source) -> tuple[nn.Module, list[str]]:
@@ -267,20 +287,51 @@ def _check_parts(folder: Path) -> None:
             raise ConfigError(f"{_PARTS} names weights outside the folder, {elsewhere!r}")
 
 
-def _check_promise(library: Any, config: Any, shapes: list[tuple[int, ...]]) -> None:
-    counts = [value for name, value in config.to_dict().items() if "layer" in name and type(value) is int]
+def _check_counts(folder: Path, shapes: list[tuple[int, ...]]) -> None:
+    """Refuse numbers in ``config.json`` by which the library would make lists before anything can be asked of it."""
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    _check_layers(config, shapes)
+    labels, longest = config.get("num_labels"), max((size for shape in shapes for size in shape), default=0)
+    if isinstance(labels, int) and labels > longest:
+        raise ConfigError(f"config.json promises {labels} labels, but no weights are there for so many")
+
+
+def _check_layers(config: Mapping[str, Any], shapes: list[tuple[int, ...]]) -> None:
+    counts = [value for name, value in config.items() if "layer" in name and isinstance(value, int | float)]
     if max(counts, default=0) > len(shapes):
         raise ConfigError(f"config.json promises {max(counts)} layers, but the files hold {len(shapes)} tensors")
+
+
+def _check_promise(library: Any, config: Any, shapes: list[tuple[int, ...]], *, whole: bool) -> None:
+    """Refuse a configuration of more weights than the files hold; where they are the ``whole`` of it, of fewer too."""
+    _check_layers(config.to_dict(), shapes)
+    transformer = _laid_out(library, config)
+    tensors = transformer.state_dict().values() if whole else transformer.parameters()
+    promised, held = sum(tensor.numel() for tensor in tensors), sum(math.prod(shape) for shape in shapes)
+    if promised > held or (whole and promised < held):
+        raise ConfigError(f"config.json promises {promised} weights, but the files hold {held}")
+
+
+def _laid_out(library: Any, config: Any) -> nn.Module:
+    """A transformer without memory for its weights."""
     with torch.device("meta"):
-        promised = without_pooler(library.AutoModel.from_config(config, **_SAFE)).state_dict()
-    size = sum(tensor.numel() for tensor in promised.values())
-    held = sum(torch.Size(shape).numel() for shape in shapes)
-    if size != held:
-        raise ConfigError(f"config.json promises {size} weights, but the files hold {held}")
+        return without_pooler(library.AutoModel.from_config(config, **_SAFE).eval())
+
+
+def _check_fast(tokenizer: Any) -> None:
+    if not getattr(tokenizer, "is_fast", False):
+        raise ConfigError("its tokenizer has no tokenizer.json, which is needed")
 
 
 def _check_length(max_length: int, config: Any, tokenizer: Any) -> None:
-    longest = min(tokenizer.model_max_length, getattr(config, "max_position_embeddings", None) or max_length)
+    told = {
+        "model_max_length": tokenizer.model_max_length,
+        "max_position_embeddings": getattr(config, "max_position_embeddings", None) or math.inf,
+    }
+    for name, limit in told.items():
+        if type(limit) not in (int, float) or math.isnan(limit):
+            raise ConfigError(f"its {name} is {limit!r}, not a number of tokens")
+    longest = min(told.values())
     if max_length > longest:
         raise ConfigError(f"encoder.max_length is {max_length}; this transformer reads at most {longest} tokens")
 
