@@ -35,6 +35,7 @@ for line in sys.stdin:
     os.environ.update(request["environment"])
     if request["file_limit"]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (request["file_limit"],) * 2)
+    exec(request["first"])
     code = run(request["arguments"])
     sys.stderr.flush()
     os._exit(code)
@@ -88,21 +89,29 @@ class Server:
         self._process.stdin.flush()
         return self._process.stdout.readline()
 
-    def start(self, *arguments, file_limit=None, environment=None):
+    def start(self, *arguments, file_limit=None, environment=None, first=""):
+        """Start a command.
+
+        Args:
+            arguments: of ``fanin``.
+            file_limit: bytes beyond which no file can grow.
+            environment: what is set besides.
+            first: Python that its process runs before.
+        """
         self._count += 1
         output = self._folder / f"output-{self._count}"
         request = {"arguments": [str(argument) for argument in arguments], "output": str(output)}
-        request["environment"] = environment or {}
+        request |= {"environment": environment or {}, "first": first}
         return Running(self, int(self.ask(**request, file_limit=file_limit)), output)
 
-    def start_together(self, count, *arguments):
-        """The same command in so many processes, as torchrun starts them."""
+    def start_together(self, count, *arguments, first=""):
+        """The same command in so many processes, as torchrun starts them; ``first`` as in :meth:`start`."""
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
         common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(count)}
         ranks = [{"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(count)]
-        return [self.start(*arguments, environment=common | rank) for rank in ranks]
+        return [self.start(*arguments, environment=common | rank, first=first) for rank in ranks]
 
     def close(self):
         self._process.stdin.close()

@@ -104,9 +104,12 @@ def end_of(*started):
     return codes if not any(codes) else (codes, [one.output for one in started])
 
 
-def trained(processes, count, data, run, recipe):
+def trained(processes, count, data, run, recipe, first=""):
     arguments = ("train", data, "--out", run, "--recipe", recipe, "--quiet")
-    started = processes.start_together(count, *arguments) if count > 1 else [processes.start(*arguments)]
+    if count > 1:
+        started = processes.start_together(count, *arguments, first=first)
+    else:
+        started = [processes.start(*arguments, first=first)]
     assert end_of(*started) == [0] * count
     assert not any(one.output for one in started[1:])  # the first one alone tells of it
     return run
@@ -198,6 +201,52 @@ def wait_for_steps(run, step, started):
         assert not any(one.ended for one in started), [one.output for one in started]
         assert time.monotonic() < deadline, [one.output for one in started]
         time.sleep(0.005)
+
+
+# In one process only: a weight of its labels in step 7, its gradient by the first text's vector in step 10.
+SPOILT_IN_THE_LAST = """
+import math, torch
+from fanin.training import objectives, trainer
+
+train_on, make_step = trainer.train_on, objectives.Objectives.step
+
+def spoilt(parts, step, batch):
+    if step == 7 and parts.processes.rank == parts.processes.size - 1:
+        weights = [tensor for tensor in parts.classifier.state_dict().values() if tensor.is_floating_point()]
+        weights[0].view(-1)[5] = math.nan
+    objectives.Objectives.step = faulty if parts.processes.rank == parts.processes.size - 1 else make_step
+    return train_on(parts, step, batch)
+
+def faulty(self, step, x, positives):
+    losses, dx = make_step(self, step, x, positives)
+    if step == 10:
+        dx[0, 3] = math.nan
+    return losses, dx
+
+trainer.train_on = spoilt
+"""
+
+
+def test_values_that_are_not_finite_in_one_process_stop_all_in_the_same_step(texts, processes, recipe_file, tmp_path):
+    recipe, run = recipe_file("plain", "training.epochs=3", "training.checkpoint.steps=3"), tmp_path / "run"
+    arguments = ("train", texts, "--out", run, "--recipe", recipe, "--quiet")
+    started = processes.start_together(2, *arguments, first=SPOILT_IN_THE_LAST)
+    assert [one.wait() for one in started] == [2, 2], [one.output for one in started]
+    assert all("error: in step 7 the loss is nan; lower" in one.output for one in started)
+    assert "let the run go on from the checkpoint of step 6, which is kept" in started[0].output
+    assert not any("Traceback" in one.output for one in started)
+    assert end_of(*processes.start_together(2, "resume", run, "--quiet")) == [0, 0]
+    undisturbed = trained(processes, 2, texts, tmp_path / "undisturbed", recipe)
+    assert log_of(run) == log_of(undisturbed)
+
+
+def test_all_pass_over_a_batch_whose_values_are_not_finite_in_one(texts, processes, recipe_file, tmp_path):
+    recipe = recipe_file("plain", "training.epochs=3", "training.on_non_finite=skip", "training.checkpoint.steps=3")
+    alone = trained(processes, 1, texts, tmp_path / "alone", recipe, SPOILT_IN_THE_LAST)
+    together = trained(processes, 2, texts, tmp_path / "together", recipe, SPOILT_IN_THE_LAST)
+    for run in (alone, together):
+        assert json.loads((run / "metrics.json").read_text())["skipped_steps"] == [7, 10]
+    assert_alike(alone, together, 2)
 
 
 @pytest.mark.parametrize(
