@@ -5,6 +5,8 @@ import shutil
 
 import pytest
 
+from full_disk import full_disk
+
 
 @pytest.fixture(scope="module")
 def indexed(trained, drinks, tmp_path_factory, invoke):
@@ -21,6 +23,16 @@ def test_recall_and_speed_are_reported(indexed):
     assert kept["recall"] >= 0.95
     assert (facts["texts"], facts["held_out"]) == (48, 12)
     assert facts["bytes"] == sum((folder / "model" / f"beam.{end}").stat().st_size for end in ("json", "safetensors"))
+
+
+def test_on_a_full_disk_the_beam_before_is_kept(indexed, drinks, tmp_path, invoke):
+    folder = shutil.copytree(indexed[0], tmp_path / "run")
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    with full_disk(100):
+        outcome = invoke("index", folder, drinks, "-k", "2", "--quiet")
+    assert (outcome.code, outcome.out) == (2, "")
+    assert f"error: {folder / 'model'}: the beam could not be saved" in outcome.err
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
 
 
 def test_predictions_with_a_beam(indexed, invoke):

