@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from described_models import sealed
+from described_models import as_format_1, sealed
 from fanin.data.feature_rows import DenseFeatures, SparseFeatures
 from fanin.encoders.features import SparseFeatureEncoder
 from fanin.encoders.tokenization import Tokenizer
@@ -69,6 +69,28 @@ def test_model_folders(name, count, saved, scratch):
 
     def check(rng):
         with folder.with_changed(changed_files(rng, files)) as path:
+            assert len(predicted(path)) == 2
+
+    try_inputs(count, check)
+
+
+@inputs(500, 50_000)
+def test_model_folders_of_format_1(count, saved, scratch):
+    """Which noted no digests."""
+    folder = Folder(scratch / "model", saved["sparse"])
+    as_format_1(folder.path)
+    files = saved["sparse"] | {"model.json": (folder.path / "model.json").read_bytes()}
+    folder.files, described = files, json.loads(files["model.json"])
+    assert len(predicted(folder.path)) == 2
+
+    def check(rng):
+        name = rng.choice(("model.json", *files))
+        content = mutated_json(rng, described) if name == "model.json" else mutated_file(rng, name, files[name])
+        changed = {name: content}
+        if name != "model.json":
+            noted = described | {"bytes": described["bytes"] | {name: len(content)}}
+            changed["model.json"] = json.dumps(noted).encode()
+        with folder.with_changed(changed) as path:
             assert len(predicted(path)) == 2
 
     try_inputs(count, check)

@@ -33,7 +33,10 @@ def test_a_start_that_takes_longer_is_refused(tmp_path):
         steps_within(30, write_probe(tmp_path, 0.1, 31.0))
 
 
-@pytest.mark.parametrize("log", ["", "{", '{"event": "step", "step": 20, "seconds": 1}\n', "[]\n"])
+HUGE = "".join(f'{{"event": "step", "step": {step}, "seconds": {step}e999}}\n' for step in (1, 2))
+
+
+@pytest.mark.parametrize("log", ["", "{", '{"event": "step", "step": 20, "seconds": 1}\n', "[]\n", HUGE, "[" * 9000])
 def test_a_damaged_log_is_named(log, tmp_path):
     write_probe(tmp_path, 0.1, 1.0)
     (tmp_path / "log.jsonl").write_text(log, encoding="utf-8")

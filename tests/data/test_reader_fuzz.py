@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from fanin.cli.text_input import file_texts
-from fanin.data.building import build_sparse_store, build_store
+from fanin.data.building import build_label_store, build_sparse_store, build_store
 from fanin.data.catalog import CatalogEntry, PackagedFile, _unpack
 from fanin.data.content import content_key, make_key
 from fanin.data.feature_store import FeatureStore
@@ -175,9 +175,14 @@ def sparse_store(folder, cache):
     return build_sparse_store(open_dataset(folder), ("train", "test"), 5, cache)
 
 
+def label_store(folder, cache):
+    return build_label_store(open_dataset(folder), ("train", "test"), cache)
+
+
 STORES = {
     "tokens": (RAW_TEXT, token_store, lambda store, split: store.split(split)),
     "features": (SPARSE, sparse_store, lambda store, split: store.features(split)),
+    "labels": (DENSE, label_store, lambda store, split: store.labels(split)),
 }
 
 
@@ -200,7 +205,9 @@ def test_a_store(kind, count, scratch):
             for split, length in (("train", 3), ("test", 1)):
                 rows = rows_of(found, split)
                 assert len(rows) == len(found.labels(split)) == length
-                if not name.endswith("_indptr.bin"):  # its ends are looked at, and nothing between them
+                if kind != "labels" and not name.endswith(
+                    "_indptr.bin"
+                ):  # its ends are looked at, and nothing between them
                     rows.inputs(np.arange(length))
                 found.excluded(split)
             assert len(found.vocabulary) == found.n_labels

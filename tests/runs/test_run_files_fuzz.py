@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from fanin.compare.plan import PLAN, read_plan
+from fanin.compare.running import steps_within
 from fanin.errors import CheckpointError, ConfigError
 from fanin.recipes.recipe import Recipe
 from fanin.recipes.recipe_files import changed_recipe, load_recipe, recipe_from_values
@@ -170,5 +171,24 @@ def test_run_folders(count, scratch):
                 found.close()
                 assert found.finished
                 assert model_folder(path) == path / "model"
+
+    try_inputs(count, check)
+
+
+@inputs()
+def test_logs_of_probes(count, scratch):
+    """What fanin compare reads of a short run, to know how many steps fit into a budget of seconds."""
+    lines = [{"event": "start", "seconds": 1.5}, *({"event": "step", "step": i, "seconds": 0.5 * i} for i in (5, 10))]
+    log = b"".join(json.dumps(line).encode() + b"\n" for line in lines)
+    metrics = {"validation": {}, "train_seconds": 6.0}
+    folder = Folder(scratch / "run", {"log.jsonl": log, "metrics.json": json.dumps(metrics).encode()})
+    assert steps_within(60, folder.path) == 118
+
+    def check(rng):
+        changed = {"metrics.json": mutated_json(rng, metrics)}
+        if rng.random() < 0.8:
+            changed = {"log.jsonl": mutated(rng, log)}
+        with folder.with_changed(changed) as path:
+            assert steps_within(60, path) >= 1
 
     try_inputs(count, check)

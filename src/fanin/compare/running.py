@@ -178,7 +178,7 @@ def steps_within(seconds: float, probe: Path) -> int:
         each = (times[last] - times[first]) / (last - first)
         start = max(float(read_metrics(probe)["train_seconds"]) - last * each, 0.0)
         steps = int((seconds - start) / each)
-    except (OSError, ValueError, KeyError, TypeError, ZeroDivisionError) as error:
+    except (OSError, ValueError, KeyError, TypeError, ArithmeticError, RecursionError) as error:
         raise CheckpointError(f"{probe / LOG}: damaged ({error!r}); start the comparison again") from error
     if steps < 1:
         raise FaninError(
