@@ -1,9 +1,10 @@
-"""Memory plans against the peaks of real runs, each in a process of its own."""
+"""Memory plans against the peaks of real runs and of predictions with their models, each in a process of its own."""
 
 import json
 import os
 import subprocess
 import sys
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,15 @@ from fanin.data.synthetic import SyntheticTexts, write_synthetic
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="other systems count memory otherwise")
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(fanin.__file__).parent.parent), "OMP_NUM_THREADS": "1"}
+# As main() would, and then how much memory it took.
+PREDICT = """
+import sys
+from fanin.cli.main import run
+assert run(["predict", *sys.argv[1:]]) == 0
+from fanin.training.process_memory import peak_bytes
+sys.stderr.write(str(peak_bytes()))
+"""
+TEXTS = 1100  # more than are predicted at a time
 FEW_STEPS = ("training.steps=3", "training.validation_rows=300")
 LARGE_MODEL = {
     "sparse": ("plain", "training.batch_size=64"),
@@ -49,8 +59,8 @@ def command(name, data, settings, tmp_path, *options, start=()):
     return json.loads(subprocess.run(arguments, env=environment, check=True, stdout=subprocess.PIPE).stdout)
 
 
-def check(data, settings, tmp_path, processes=1):
-    """The plan of a run, whose peak is near that of the process that takes the most."""
+def check(data, settings, tmp_path, processes=1, *, predicts=True):
+    """The plan of a run, whose peaks are near those of the process that takes the most, and of one that predicts."""
     together = ("-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}")
     plan = command("plan", data, settings, tmp_path, "--processes", str(processes), "--per-machine", str(processes))
     options = ("--out", str(tmp_path / "run"), "--quiet", "--no-test")
@@ -58,7 +68,31 @@ def check(data, settings, tmp_path, processes=1):
     measured, planned = metrics["peak_bytes"], plan["peak_bytes"]
     stages = {stage["stage"]: stage["bytes"] >> 20 for stage in plan["training"]}
     assert abs(planned / measured - 1) < 0.15, f"{planned >> 20} MiB planned, {measured >> 20} measured; {stages}"
+    if predicts:
+        check_prediction(plan["prediction"], tmp_path / "run", some_texts(data, tmp_path))
     return plan
+
+
+def check_prediction(stage, run, source):
+    arguments = [sys.executable, "-c", PREDICT, str(run), "--file", str(source), "--json"]
+    done = subprocess.run(arguments, env=ENVIRONMENT, check=True, capture_output=True, text=True)
+    assert len(done.stdout.splitlines()) == TEXTS
+    planned, measured = stage["bytes"], int(done.stderr)
+    parts = {part["name"]: part["bytes"] >> 20 for part in stage["parts"]}
+    told = f"{planned >> 20} MiB planned for prediction, {measured >> 20} measured; {parts}"
+    assert abs(planned / measured - 1) < 0.15, told
+
+
+def some_texts(data, folder):
+    """A file of the first training texts, or of their features."""
+    if (data / "trn_X.npy").exists():
+        np.save(folder / "some.npy", np.load(data / "trn_X.npy", mmap_mode="r")[:TEXTS])
+        return folder / "some.npy"
+    features = (data / "trn_X_Xf.txt").exists()
+    with (data / ("trn_X_Xf.txt" if features else "trn_X.txt")).open(encoding="utf-8") as file:
+        header = f"{TEXTS} {next(file).split()[1]}\n" if features else ""
+        (folder / "some.txt").write_text(header + "".join(islice(file, TEXTS)), encoding="utf-8")
+    return folder / "some.txt"
 
 
 @pytest.fixture(scope="session")
@@ -77,7 +111,7 @@ def many_labels(tmp_path_factory):
 
 @pytest.mark.parametrize("name", LARGE_MODEL)
 def test_the_peak_of_a_large_model(name, many_labels, tmp_path):
-    plan = check(many_labels(60_000), LARGE_MODEL[name], tmp_path)
+    plan = check(many_labels(60_000), LARGE_MODEL[name], tmp_path, predicts=name == "sparse")
     own = plan["peak_bytes"] - plan["training"][0]["parts"][0]["bytes"]
     assert own > (60 << 20)  # or this would be a test of how large Python is
 
@@ -97,7 +131,8 @@ def test_the_matrix(name, labels, many_labels, tmp_path):
 @pytest.mark.parametrize("labels", [60_000, 300_000])
 @pytest.mark.parametrize("name", TOGETHER)
 def test_two_processes(name, labels, many_labels, tmp_path):
-    check(many_labels(labels, max(20_000, labels // 8)), MATRIX[name], tmp_path, processes=2)
+    data = many_labels(labels, max(20_000, labels // 8))
+    check(data, MATRIX[name], tmp_path, processes=2, predicts=False)  # the model is that of one process
 
 
 @pytest.fixture(scope="session")
