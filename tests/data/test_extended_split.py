@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fanin.data.batches import Batches
-from fanin.data.extended_split import ExtendedSplit
+from fanin.data.extended_split import ExtendedSplit, joined
+from fanin.data.feature_rows import DenseFeatures, FeatureSplit
 from fanin.data.store import TokenizedSplit
 
 ROWS = st.lists(
@@ -37,3 +38,21 @@ def test_batches_of_two_splits_are_those_of_all_their_rows(first, second, batch_
             assert array.flags.c_contiguous
             assert array.flags.writeable
             np.testing.assert_array_equal(array, right)
+
+
+def test_vectors_of_two_splits_are_those_of_all_their_rows():
+    generator = np.random.default_rng(0)
+    parts = [generator.random((n, 4), np.float32) for n in (5, 3)]
+    splits = [FeatureSplit(DenseFeatures(x), np.arange(len(x) + 1), np.arange(len(x), dtype=np.int32)) for x in parts]
+    both, rows = joined([(splits[0], np.array([1, 4])), (splits[1], np.array([0, 2]))])
+    assert rows.tolist() == [1, 4, 5, 7]
+    some = np.array([7, 0, 5, 5, 4])
+    (found,) = both.inputs(some)
+    np.testing.assert_array_equal(found, np.concatenate(parts)[some])
+    assert both.labels.tolist() == [0, 1, 2, 3, 4, 0, 1, 2]
+    assert both.lengths().tolist() == [4] * 8
+
+
+def test_one_source_stays_as_it_is():
+    split, rows = make_split([([1], [0])], np.int32), np.arange(1)
+    assert joined([(split, rows)]) == (split, rows)

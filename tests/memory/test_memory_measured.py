@@ -46,6 +46,7 @@ MATRIX = {
     "separating": ("plain", "classifier.rewiring.grow=separating", "classifier.rewiring.interval=2"),
     "gradient": ("plain", "classifier.rewiring.grow=gradient", "classifier.rewiring.interval=2"),
     "label texts": ("plain", "training.label_texts=true"),
+    "label features": ("default", "training.label_features=both"),
 }
 TOGETHER = ("sparse", "related", "dense", "default", "head-tail", "groups", "bands", "remedies", "rare-labels")
 MOST_DENSE_LABELS = 200_000

@@ -45,7 +45,7 @@ RECIPES = {
     ),
     "bands": ("plain", *NOISE, "classifier.fan_in_by_frequency=[{share: 0.1, fan_in: 24}]", f"{GROW}=separating"),
     "autograd": ("dense-autograd", *NOISE),
-    "margins of own texts": ("plain", *WORDS, "classifier.own_text_margin=0.5"),
+    "margins of own texts": ("plain", *WORDS, "classifier.own_text_margin=0.5", "training.label_features=both"),
     "bfloat16": ("plain", *NOISE, "classifier.weights=bf16", "classifier.cluster_size=4", f"{GROW}=gradient"),
     "float8": ("plain", "classifier.weights=fp8"),
     "encoder in bfloat16, compensated": ("plain", *NOISE, "encoder.weights=bf16-kahan", INTERMEDIATE),

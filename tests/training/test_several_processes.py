@@ -55,7 +55,15 @@ LONG = {
     "bfloat16": (3, "plain", *NOISE, "classifier.weights=bf16", "classifier.cluster_size=4"),
     "float8": (2, "plain", *NOISE, "classifier.weights=fp8", "classifier.update={kind: sgd}"),
     "dense, bfloat16": (2, "dense", "classifier.weights=bf16"),
-    "start from centroids": (2, "plain", *NOISE, "classifier.start=centroids", "classifier.cluster_size=4", FREQUENT),
+    "start from centroids, of texts and names": (
+        2,
+        "plain",
+        *NOISE,
+        "classifier.start=centroids",
+        "classifier.cluster_size=4",
+        "training.label_features=both",
+        FREQUENT,
+    ),
     "dense, start from centroids": (2, "dense", "classifier.start=centroids"),
     "words, clusters, intermediate layer": (
         3,

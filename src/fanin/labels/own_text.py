@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from fanin.labels.relevant_texts import RelevantTexts
-    from fanin.labels.weighted_texts import WeightedTexts
+    from fanin.labels.weighted_texts import JoinedTexts, WeightedTexts
 
 
 def own_text_shares(
-    texts: WeightedTexts,
+    texts: WeightedTexts | JoinedTexts,
     indptr: NDArray[np.int64],
     labels: NDArray[np.integer],
     rows: NDArray[np.int64],
@@ -72,7 +72,7 @@ class _Entries(NamedTuple):
     value: NDArray[np.float32]  # (e,)
 
 
-def _entries(texts: WeightedTexts, block: RelevantTexts, first: int, last: int) -> _Entries:
+def _entries(texts: WeightedTexts | JoinedTexts, block: RelevantTexts, first: int, last: int) -> _Entries:
     """Of a block's pairs first to last."""
     bags = texts.bags(block.row[first:last])
     pair = np.repeat(np.arange(last - first), np.diff(bags.indptr))

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from fanin.labels.relevant_texts import RelevantTexts
-    from fanin.labels.weighted_texts import WeightedTexts
+    from fanin.labels.weighted_texts import JoinedTexts, WeightedTexts
 
 
 class MarkingTokens(NamedTuple):
@@ -31,7 +31,7 @@ class MarkingTokens(NamedTuple):
 
 
 def marking_tokens(
-    texts: WeightedTexts,
+    texts: WeightedTexts | JoinedTexts,
     indptr: NDArray[np.int64],
     labels: NDArray[np.integer],
     rows: NDArray[np.int64],
@@ -69,7 +69,7 @@ def marking_tokens(
         yield block.start, _strongest(unit_rows(_label_vectors(texts, block)), fan_in, group_size)
 
 
-def _label_vectors(texts: WeightedTexts, block: RelevantTexts) -> sparse.csr_array:
+def _label_vectors(texts: WeightedTexts | JoinedTexts, block: RelevantTexts) -> sparse.csr_array:
     """The sum of the texts of every label of a block, (C, V), in float32."""
     C = block.stop - block.start
     if not len(block.row):

@@ -55,6 +55,47 @@ class WeightedTexts:
         return unit_rows(bags)
 
 
+class JoinedTexts:
+    """Two sets of texts as one: row ``n_first + i`` is row i of the second.
+
+    >>> one = WeightedTexts(np.array([0]), np.array([0, 1]), np.float32([3, 4]))
+    >>> other = WeightedTexts(np.array([1, 1]), np.array([0, 2]), np.float32([3, 4]))
+    >>> JoinedTexts(one, 1, other).bags(np.array([1, 0])).toarray().tolist()
+    [[0.0, 1.0], [1.0, 0.0]]
+
+    Args:
+        first: the rows 0, 1, ...
+        n_first: how many these are.
+        second: the rows after them, of the same vocabulary.
+    """
+
+    def __init__(self, first: WeightedTexts, n_first: int, second: WeightedTexts) -> None:
+        assert first.vocabulary_size == second.vocabulary_size
+        self._first, self._n_first, self._second = first, n_first, second
+
+    @property
+    def vocabulary_size(self) -> int:
+        """V."""
+        return self._first.vocabulary_size
+
+    def lengths(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """As :meth:`WeightedTexts.lengths`."""
+        further = rows >= self._n_first  # (n,)
+        result = np.empty(len(rows), np.int64)
+        result[~further] = self._first.lengths(rows[~further])
+        result[further] = self._second.lengths(rows[further] - self._n_first)
+        return result
+
+    def bags(self, rows: NDArray[np.int64]) -> sparse.csr_array:
+        """As :meth:`WeightedTexts.bags`."""
+        further = rows >= self._n_first  # (n,)
+        ours, theirs = self._first.bags(rows[~further]), self._second.bags(rows[further] - self._n_first)
+        place = np.empty(len(rows), np.int64)  # of each row among those of the first and then the second
+        place[~further] = np.arange(ours.shape[0])
+        place[further] = np.arange(ours.shape[0], len(rows))
+        return sparse.csr_array(sparse.vstack([ours, theirs], format="csr")[place])
+
+
 def unit_rows(matrix: sparse.csr_array) -> sparse.csr_array:
     """The matrix with each row at Euclidean norm 1, rows of zeros as they are; its values are changed in place."""
     row = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))

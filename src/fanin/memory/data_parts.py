@@ -75,7 +75,7 @@ def data_parts(recipe: Recipe, sizes: DataSizes, vector: int) -> list[Part]:
     labels, offsets = rows * sizes.labels_per_text * _FLOAT, rows * _LONG
     held = part("rows", sizes.rows * (_OF_A_ROW + _OF_AN_EPOCH)) + part("label names", 5 * sizes.labels)
     held += part("label counts", _LONG * sizes.labels)
-    if recipe.training.label_texts:
+    if recipe.training.label_texts or recipe.training.label_features != "texts":
         held += part("label names as texts", _NAME_AS_TEXT * sizes.labels)
     match recipe.encoder:
         case FeaturesSection():
@@ -85,6 +85,8 @@ def data_parts(recipe: Recipe, sizes: DataSizes, vector: int) -> list[Part]:
             return [*held, *_on_disk("features and labels", read, [*sparse, labels, offsets], dense)]
         case TransformerSection(frozen=True):
             dense = _vectors_brought(read, rows * vector)
+            if recipe.training.label_features != "texts":
+                dense += _vectors_brought(sizes.labels, sizes.labels * vector)
             return [*held, *_on_disk("vectors and labels", read, [labels, offsets], dense)]
         case _:
             vocabulary = sizes.vocabulary(recipe.tokenizer)
@@ -142,6 +144,14 @@ def relevant_texts_bytes(sizes: DataSizes) -> int:
     pairs = sizes.rows * sizes.labels_per_text
     worked_on = min(pairs * sizes.tokens_per_text, MOST_WORK)
     return int(2 * _LONG * min(pairs, MOST_PAIRS) + _OF_AN_ENTRY * worked_on + 8 * _LONG * sizes.labels)
+
+
+def joined_sources_bytes(recipe: Recipe, sizes: DataSizes) -> int:
+    """Offsets, rows and labels of texts and names as one split, where labels are known by both."""
+    if recipe.training.label_features != "both":
+        return 0
+    rows = sizes.rows + sizes.labels
+    return int(2 * _LONG * rows + _FLOAT * (sizes.rows * sizes.labels_per_text + sizes.labels))
 
 
 def evaluation_bytes(labels: int) -> int:

@@ -242,7 +242,7 @@ def _building(run: LaidOutRun) -> list[Part]:
     biases = classifier_parts.build_bytes(run.classifier, prior=section.prior_bias)
     margins = 0
     if isinstance(section, FixedFanInSection) and section.own_text_margin and section.start == "tokens":
-        margins = data_parts.relevant_texts_bytes(run.sizes)
+        margins = data_parts.relevant_texts_bytes(run.sizes) + data_parts.joined_sources_bytes(run.recipe, run.sizes)
     name = "margins of the pairs" if margins > biases else "biases by frequency"
     return part(name, max(biases, margins))
 
@@ -250,7 +250,8 @@ def _building(run: LaidOutRun) -> list[Part]:
 def _clustering_bytes(recipe: Recipe, sizes: DataSizes, encoder: Encoder) -> int:
     if not finds_related_labels(recipe.classifier) and recipe.auxiliary is None:
         return 0
-    return data_parts.label_order_bytes(recipe, sizes, base_encoder(encoder).out_features)
+    found = data_parts.label_order_bytes(recipe, sizes, base_encoder(encoder).out_features)
+    return found + data_parts.joined_sources_bytes(recipe, sizes)
 
 
 def _summed_bytes(run: LaidOutRun) -> int:
@@ -264,9 +265,10 @@ def _start_bytes(run: LaidOutRun) -> int:
     section, sizes = run.recipe.classifier, run.sizes
     if not isinstance(section, FixedFanInSection | DenseStartSection):
         return 0
+    joined = data_parts.joined_sources_bytes(run.recipe, sizes)
     if section.start == "tokens":
-        return data_parts.relevant_texts_bytes(sizes)
+        return data_parts.relevant_texts_bytes(sizes) + joined
     if section.start == "centroids":
         sums = min(_CENTROID_CHUNK, run.whole.out_features * run.encoder.out_features * _FLOAT)
-        return max(6 * sums, sums + _summed_bytes(run)) + 2 * _LONG * sizes.rows
+        return max(6 * sums, sums + _summed_bytes(run)) + 2 * _LONG * sizes.rows + joined
     return 0

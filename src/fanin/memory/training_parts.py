@@ -54,7 +54,8 @@ def remembered_parts(recipe: Recipe, sizes: DataSizes) -> list[Part]:
     if section.tail != "none":
         found += part("weights or margins by frequency", _FLOAT * sizes.labels)
     if isinstance(section, FixedFanInSection) and section.own_text_margin and section.start == "tokens":
-        found += part("margins of all pairs", _FLOAT * sizes.rows * sizes.labels_per_text)
+        names = (_FLOAT + _LONG) * sizes.labels if recipe.training.label_features == "both" else 0
+        found += part("margins of all pairs", _FLOAT * sizes.rows * sizes.labels_per_text + names)
     return found
 
 

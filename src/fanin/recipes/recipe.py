@@ -187,7 +187,9 @@ class TrainingSection(Section):
         steps: so many steps instead, schedules and rewiring included; null for ``epochs``.
         batch_size: B.
         label_texts: train on the label names too, each a text with its label; they count for nothing else
-            (:attr:`fanin.training.preparation.PreparedData.label_texts`).
+            (:attr:`fanin.training.preparation.PreparedData.trained_names`).
+        label_features: what a label is known by where related labels are found, and where it starts from centroids or
+            tokens: its "texts", its "names", or "both", the name as one more text.
         seed: of everything random.
         validation_share: share of the training rows held out where the data has no dev split.
         validation_rows: no larger share is held out, or taken of the dev split, than gives about so many rows.
@@ -203,6 +205,7 @@ class TrainingSection(Section):
     steps: Count | None = None
     batch_size: Count = 512
     label_texts: bool = False
+    label_features: Literal["texts", "names", "both"] = "texts"
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     validation_share: Annotated[float, Field(gt=0, lt=1)] = 0.05
     validation_rows: Count = 4000
@@ -280,6 +283,11 @@ class Recipe(Section):
             raise ValueError(
                 "training.label_texts needs an encoder that reads texts in training; features and a frozen transformer "
                 "do not: set it to false"
+            )
+        if self.training.label_features != "texts" and isinstance(self.encoder, FeaturesSection):
+            raise ValueError(
+                f"training.label_features {self.training.label_features} reads label names, and an encoder of kind "
+                "features reads no texts: set it to texts"
             )
         chosen = {f"{name}@{k}" for name in SCORES for k in self.evaluation.ks}
         if self.training.select_by not in chosen:

@@ -8,6 +8,7 @@ import torch
 
 from fanin.classifier.dense import DenseLinear
 from fanin.classifier.sharded import ShardedClassifier
+from fanin.data.extended_split import ExtendedSplit, joined
 from fanin.data.store import TokenizedSplit
 from fanin.encoders.bag import BagEncoder
 from fanin.encoders.intermediate import base_encoder
@@ -19,8 +20,11 @@ from fanin.training.vector_cache import vector_split
 from fanin.training.warm_start import start_from_centroids
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from fanin.classifier.interface import Classifier
     from fanin.classifier.sparse import SparseLinear
+    from fanin.data.batches import Split
     from fanin.recipes.recipe import Recipe
     from fanin.training.parts import TrainingParts
     from fanin.training.preparation import PreparedData
@@ -47,19 +51,25 @@ def start_classifier(
     section, classifier = recipe.classifier, parts.classifier
     if not isinstance(section, FixedFanInSection | DenseStartSection) or section.start == "random":
         return False
-    train, rows, gain = data.store.split("train"), data.train_rows, section.start_gain
+    sources, gain = data.label_sources(), section.start_gain
     encoder = base_encoder(parts.encoder)
     if section.start == "centroids":
-        if isinstance(encoder, TransformerEncoder) and isinstance(train, TokenizedSplit):  # passes over it are dear
-            train = vector_split(train, encoder.to(device), data.cache, display)
+        if isinstance(encoder, TransformerEncoder):  # passes over the texts are dear
+            encoder.to(device)
+            sources = [(_vectors(split, encoder, data.cache, display), rows) for split, rows in sources]
             encoder.to(torch.device("cpu"))
-        start_from_centroids(_layers(classifier), parts.encoder, train, rows, gain, display)
+        start_from_centroids(_layers(classifier), parts.encoder, *joined(sources), gain, display)
     else:
         assert isinstance(encoder, BagEncoder)
-        assert isinstance(train, TokenizedSplit)
+        split, rows = joined(sources)
+        assert isinstance(split, TokenizedSplit | ExtendedSplit)
         seed = mix_seed(recipe.training.seed, 5)
-        start_from_tokens(classifier.sparse_parts(), encoder, train, rows, gain, seed, display)
+        start_from_tokens(classifier.sparse_parts(), encoder, split, rows, gain, seed, display)
     return True
+
+
+def _vectors(split: Split, encoder: TransformerEncoder, cache: Path | None, display: ProgressDisplay) -> Split:
+    return vector_split(split, encoder, cache, display) if isinstance(split, TokenizedSplit) else split
 
 
 def _layers(classifier: Classifier) -> list[tuple[SparseLinear | DenseLinear, torch.Tensor]]:

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from fanin.data.extended_split import joined
 from fanin.data.store import TokenizedSplit
 from fanin.labels.clustering import balanced_clusters, grouped_labels
 from fanin.labels.features import label_features
 from fanin.labels.text_vectors import TextProjection
-from fanin.mapped_arrays import forget
 from fanin.model import encode
 
 if TYPE_CHECKING:
@@ -31,10 +31,11 @@ def related_order(
 ) -> torch.Tensor:
     """An order of labels in which every run of ``run_size`` of a band holds related ones, (n,) int64.
 
-    Labels are related whose training texts are: by TF-IDF where the split has tokens, else by the encoder's vectors.
+    Labels are related whose texts are, or names, or both: by TF-IDF where there are tokens, else by the encoder's
+    vectors.
 
     Args:
-        data: the rows trained on.
+        data: gives what labels are known by.
         encoder: gives vectors of texts that have no tokens; not changed.
         run_size: labels of a group or cluster.
         seed: of projection and clustering.
@@ -48,7 +49,7 @@ def related_clusters(data: PreparedData, encoder: Encoder, count: int, seed: int
     """The cluster of every label, (L,), of ``count`` balanced clusters of related labels.
 
     Args:
-        data: the rows trained on.
+        data: gives what labels are known by.
         encoder: as in :func:`related_order`.
         count: K, at most L.
         seed: of projection and clustering.
@@ -58,23 +59,28 @@ def related_clusters(data: PreparedData, encoder: Encoder, count: int, seed: int
 
 def _features(data: PreparedData, encoder: Encoder, seed: int) -> NDArray[np.int8]:
     """What the texts of each label have in common, (L, dim)."""
-    rows = data.train_rows
-    split: Split = data.store.split("train")
-    if not isinstance(split, TokenizedSplit):
-        return _encoded_features(data, split, encoder)
-    tokens, offsets = split.tokens, split.tokens_indptr
-    size = int(tokens.max(initial=0)) + 1
-    forget(tokens)
-    projection = TextProjection(tokens, offsets, vocabulary_size=size, rows=rows, seed=seed)
+    split, rows = joined(data.label_sources())
+    train = data.store.split("train")
+    if not isinstance(train, TokenizedSplit):
+        return _encoded_features(split, rows, data.store.n_labels, encoder)
+    size = int(train.tokens.max(initial=0)) + 1
+    if isinstance(data.known_names, TokenizedSplit):
+        size = max(size, int(data.known_names.tokens.max(initial=0)) + 1)
+    train.forget()
+    projection = TextProjection(
+        train.tokens, train.tokens_indptr, vocabulary_size=size, rows=data.train_rows, seed=seed
+    )
 
     def vectors(some: NDArray[np.int64]) -> NDArray[np.float32]:
-        return projection.vectors(tokens, offsets, some)
+        found = projection.vectors(*split.inputs(some))
+        split.forget()
+        return found
 
     return label_features(vectors, projection.dim, split.labels_indptr, split.labels, data.store.n_labels, rows=rows)
 
 
 @torch.no_grad()
-def _encoded_features(data: PreparedData, split: Split, encoder: Encoder) -> NDArray[np.int8]:
+def _encoded_features(split: Split, rows: NDArray[np.int64], n_labels: int, encoder: Encoder) -> NDArray[np.int8]:
     def vectors(some: NDArray[np.int64]) -> NDArray[np.float32]:
         found = [encode(encoder, split.inputs(some[start : start + _BATCH])) for start in range(0, len(some), _BATCH)]
         assert all(isinstance(x, torch.Tensor) for x in found), "lexical features come with tokens"
@@ -83,8 +89,6 @@ def _encoded_features(data: PreparedData, split: Split, encoder: Encoder) -> NDA
     was_training = encoder.training
     encoder.eval()
     try:
-        return label_features(
-            vectors, encoder.out_features, split.labels_indptr, split.labels, data.store.n_labels, rows=data.train_rows
-        )
+        return label_features(vectors, encoder.out_features, split.labels_indptr, split.labels, n_labels, rows=rows)
     finally:
         encoder.train(was_training)

@@ -8,11 +8,12 @@ import numpy as np
 import torch
 
 from fanin.data.batches import row_places
+from fanin.data.extended_split import ExtendedSplit, joined
 from fanin.data.store import TokenizedSplit
 from fanin.encoders.bag import BagEncoder
 from fanin.labels.own_text import own_text_shares
-from fanin.labels.weighted_texts import WeightedTexts
 from fanin.recipes.classifier_recipe import FixedFanInSection
+from fanin.training.token_start import weighted_texts
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -32,8 +33,8 @@ class OwnTextMargins:
     this one (:func:`fanin.labels.own_text.own_text_shares`).
 
     Args:
-        split: the training texts.
-        rows: (n,) those trained on, ascending; all others have no margin.
+        split: the training texts, perhaps with label names behind them, of which the labels' start is made.
+        rows: (n,) those of which it is made, ascending; all others have no margin.
         token_weights: (V,) weight of each lexical feature.
         scale: margin of a text that has brought all of its score: the start's gain, or a share of it.
         n_labels: L.
@@ -41,15 +42,16 @@ class OwnTextMargins:
 
     def __init__(
         self,
-        split: TokenizedSplit,
+        split: TokenizedSplit | ExtendedSplit,
         rows: NDArray[np.int64],
         token_weights: NDArray[np.float32],
         scale: float,
         n_labels: int,
     ) -> None:
         self._indptr = split.labels_indptr
-        texts = WeightedTexts(split.tokens, split.tokens_indptr, token_weights)
-        self._margins = own_text_shares(texts, self._indptr, split.labels, rows, n_labels)  # of the whole split's pairs
+        self._margins = own_text_shares(  # of the whole split's pairs
+            weighted_texts(split, token_weights), self._indptr, split.labels, rows, n_labels
+        )
         self._margins *= scale
 
     def of(self, batch: Batch) -> Tensor:
@@ -63,7 +65,7 @@ class OwnTextMargins:
 def build_own_text_margins(
     section: AnyClassifierSection, data: PreparedData, encoder: Encoder
 ) -> OwnTextMargins | None:
-    """The margins that the recipe asks for, None where it asks for none or has another start than from tokens.
+    """The margins that the recipe asks for; None where it asks for none, or texts bring nothing to the start.
 
     Args:
         section: the classifier's settings.
@@ -72,9 +74,11 @@ def build_own_text_margins(
     """
     if not isinstance(section, FixedFanInSection) or section.start != "tokens" or not section.own_text_margin:
         return None
-    train = data.store.split("train")
+    if not data.known_by_texts:
+        return None
+    split, rows = joined(data.label_sources())
     assert isinstance(encoder, BagEncoder), "the recipe is checked for it"
-    assert isinstance(train, TokenizedSplit)
+    assert isinstance(split, TokenizedSplit | ExtendedSplit)
     weights = encoder.token_weights[: encoder.lexical_features].numpy()
     scale = section.own_text_margin * section.start_gain
-    return OwnTextMargins(train, data.train_rows, weights, scale, data.store.n_labels)
+    return OwnTextMargins(split, rows, weights, scale, data.store.n_labels)

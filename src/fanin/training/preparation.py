@@ -13,7 +13,7 @@ import numpy as np
 from fanin.data.batches import Batches, gather_rows
 from fanin.data.building import build_store
 from fanin.data.content import cache_folder, content_key, make_key
-from fanin.data.extended_split import ExtendedSplit
+from fanin.data.extended_split import joined
 from fanin.data.feature_store import FeatureStore
 from fanin.data.store import TokenizedSplit
 from fanin.data.validation import draw_validation, row_keys
@@ -26,7 +26,7 @@ from fanin.recipes.recipe import BagSection, FeaturesSection, TransformerSection
 from fanin.training.assemble import build_transformer
 from fanin.training.label_texts import label_texts
 from fanin.training.progress import Silent, stage_progress
-from fanin.training.vector_cache import vector_store
+from fanin.training.vector_cache import vector_split, vector_store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -37,8 +37,10 @@ if TYPE_CHECKING:
 
     from fanin.data.batches import Split
     from fanin.data.dataset import Dataset
+    from fanin.data.feature_rows import FeatureSplit
     from fanin.data.store import SplitStore
     from fanin.encoders.interface import TextTokenizer
+    from fanin.encoders.transformer_encoder import TransformerEncoder
     from fanin.model import TextModel
     from fanin.recipes.recipe import Recipe, TokenizerSection
     from fanin.training.progress import ProgressDisplay
@@ -60,8 +62,9 @@ class PreparedData:
         validation: name of the split that holds the validation rows, "dev" or "train".
         validation_rows: (m,) rows of it.
         length_window: training batches that are sorted by length together.
-        label_texts: label names that are trained on beside the texts, and are nowhere else: they are not counted, and
-            no order or start of the labels knows of them.
+        trained_names: label names that are trained on beside the texts; they are not counted.
+        known_names: label names that labels are known by, see :meth:`label_sources`.
+        known_by_texts: labels are known by their texts, too.
         cache: folder of what was derived from the data, None for the usual one.
     """
 
@@ -72,7 +75,9 @@ class PreparedData:
     validation: str
     validation_rows: NDArray[np.int64]
     length_window: int = 1
-    label_texts: TokenizedSplit | None = None
+    trained_names: TokenizedSplit | None = None
+    known_names: TokenizedSplit | FeatureSplit | None = None
+    known_by_texts: bool = True
     cache: Path | None = None
 
     @property
@@ -81,7 +86,7 @@ class PreparedData:
         return "dev split" if self.validation == "dev" else "held out from training"
 
     def train_batches(self, batch_size: int, seed: int, own_rows: Callable[[int], slice] = slice) -> Batches:
-        """Shuffled batches of the training rows, and of the label texts where there are.
+        """Shuffled batches of the training rows, and of the label names that are trained on.
 
         Args:
             batch_size: B.
@@ -90,11 +95,18 @@ class PreparedData:
         """
         split: Split = self.store.split("train")
         rows = self.train_rows
-        if self.label_texts is not None:
-            assert isinstance(split, TokenizedSplit)
-            rows = np.concatenate([rows, len(split) + np.arange(len(self.label_texts))])
-            split = ExtendedSplit(split, self.label_texts)
+        if self.trained_names is not None:
+            split, rows = joined([(split, rows), (self.trained_names, np.arange(len(self.trained_names)))])
         return Batches(split, batch_size, seed=seed, rows=rows, length_window=self.length_window, own_rows=own_rows)
+
+    def label_sources(self) -> list[tuple[Split, NDArray[np.int64]]]:
+        """What each label is known by: splits that hold it as a positive, and the rows of them that count.
+
+        They are the rows trained on, the label names (each a row with its label), or both.
+        """
+        train: list[tuple[Split, NDArray[np.int64]]] = [(self.store.split("train"), self.train_rows)]
+        sources = train if self.known_by_texts else []
+        return sources if self.known_names is None else [*sources, (self.known_names, np.arange(len(self.known_names)))]
 
     def validation_batches(self, own_rows: Callable[[int], slice] = slice) -> Batches:
         """The validation rows in order."""
@@ -155,35 +167,50 @@ def prepare(
         raise DataError(f"{dataset.path}: the training split has no texts; there is nothing to train on")
     read = dataset.feature_files if isinstance(recipe.encoder, FeaturesSection) else ()
     key = content_key(dataset, cache, read)
-    tokenizer, store = _readable(dataset, recipe, cache, display or Silent(), device)
+    tokenizer, store, frozen = _readable(dataset, recipe, cache, display or Silent(), device)
     train = store.split("train")
     training, encoder = recipe.training, recipe.encoder
     window = encoder.length_window if isinstance(encoder, TransformerSection) and not encoder.frozen else 1
-    names = None
-    if training.label_texts:
+    known, trained, known_names = training.label_features != "texts", None, None
+    if training.label_texts or known:
         assert tokenizer is not None, "the recipe is checked for it"
         names = label_texts(tokenizer, store.vocabulary, display or Silent())
+        trained = names if training.label_texts else None
+        if known:
+            known_names = names if frozen is None else vector_split(names, frozen, cache, display or Silent())
     if "dev" in store.split_names:
-        dev = store.split("dev")
-        rows = _at_most(np.arange(len(dev)), training.validation_rows, training.seed)
-        return PreparedData(key, tokenizer, store, np.arange(len(train)), "dev", rows, window, names, cache)
-    share = min(training.validation_share, training.validation_rows / len(train))
-    kept, held_out = draw_validation(row_keys(train), share, training.seed)
-    return PreparedData(key, tokenizer, store, kept, "train", held_out, window, names, cache)
+        dev, validation = store.split("dev"), "dev"
+        kept, held_out = np.arange(len(train)), _at_most(np.arange(len(dev)), training.validation_rows, training.seed)
+    else:
+        share, validation = min(training.validation_share, training.validation_rows / len(train)), "train"
+        kept, held_out = draw_validation(row_keys(train), share, training.seed)
+    return PreparedData(
+        key,
+        tokenizer,
+        store,
+        train_rows=kept,
+        validation=validation,
+        validation_rows=held_out,
+        length_window=window,
+        trained_names=trained,
+        known_names=known_names,
+        known_by_texts=training.label_features != "names",
+        cache=cache,
+    )
 
 
 def _readable(
     dataset: Dataset, recipe: Recipe, cache: Path | None, display: ProgressDisplay, device: torch.device | None
-) -> tuple[TextTokenizer | None, SplitStore]:
-    """The tokenizer of the recipe's encoder, and the data set as what the encoder reads."""
+) -> tuple[TextTokenizer | None, SplitStore, TransformerEncoder | None]:
+    """The tokenizer of the recipe's encoder, the data set as what the encoder reads, and a frozen transformer."""
     section = recipe.encoder
     tokenizing = stage_progress(display, "tokenising")
     match section:
         case FeaturesSection():
-            return None, FeatureStore(dataset, stage_progress(display, "checking features"), cache=cache)
+            return None, FeatureStore(dataset, stage_progress(display, "checking features"), cache=cache), None
         case BagSection():
             tokenizer = _tokenizer(dataset, recipe.tokenizer, cache)
-            return tokenizer, build_store(dataset, tokenizer.encode_batch, tokenizer.key, cache, tokenizing)
+            return tokenizer, build_store(dataset, tokenizer.encode_batch, tokenizer.key, cache, tokenizing), None
         case TransformerSection():
             from fanin.encoders.transformer import load_pretrained
 
@@ -191,9 +218,9 @@ def _readable(
             own = pretrained.tokenizer
             store = build_store(dataset, own.encode_batch, own.key, cache, tokenizing)
             if not section.frozen:
-                return own, store
+                return own, store, None
             encoder = build_transformer(section, pretrained, seed=0).to(device)
-            return own, vector_store(store, encoder, cache, display)
+            return own, vector_store(store, encoder, cache, display), encoder
 
 
 def open_split(

@@ -95,7 +95,7 @@ def vector_store(
 def vector_split(
     split: TokenizedSplit, encoder: TransformerEncoder, cache: Path | None, display: ProgressDisplay
 ) -> FeatureSplit:
-    """The training texts as vectors, for what reads them several times before an encoder is trained.
+    """Texts as vectors, for what reads them several times before an encoder is trained, or without one.
 
     Args:
         split: the tokenised texts.
@@ -108,7 +108,7 @@ def vector_split(
     """
     was_training = encoder.training
     encoder.eval()
-    vectors = _vectors(split, "train", encoder, encoder.key, cache, display)
+    vectors = _vectors(split, "texts", encoder, encoder.key, cache, display)
     encoder.train(was_training)
     return FeatureSplit(DenseFeatures(vectors), split.labels_indptr, split.labels)
 
