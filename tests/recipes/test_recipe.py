@@ -30,7 +30,10 @@ def test_dense_twin_differs_in_the_classifier_and_what_it_reads_alone(name, twin
     assert (sparse.encoder.out_features, dense.encoder.out_features) == (256, width)  # each has the better one for it
     read = {name: getattr(sparse.encoder, name) for name in ("lexical_features", "lexical_scale", "out_features")}
     encoder = dense.encoder.model_copy(update=read)
-    assert sparse.model_copy(update={"classifier": dense.classifier}) == dense.model_copy(update={"encoder": encoder})
+    assert (sparse.training.label_features, dense.training.label_features) == ("both", "texts")  # it starts at random
+    training = dense.training.model_copy(update={"label_features": "both"})
+    changed = dense.model_copy(update={"encoder": encoder, "training": training})
+    assert sparse.model_copy(update={"classifier": dense.classifier}) == changed
 
 
 def test_static_sparsity_is_the_plain_method_without_rewiring():
