@@ -72,9 +72,12 @@ def _features(data: PreparedData, encoder: Encoder, seed: int) -> NDArray[np.int
     )
 
     def vectors(some: NDArray[np.int64]) -> NDArray[np.float32]:
-        found = projection.vectors(*split.inputs(some))
-        split.forget()
-        return found
+        result = np.empty((len(some), projection.dim), np.float32)
+        for start in range(0, len(some), _BATCH):  # of long texts more would take hundreds of MB
+            part = some[start : start + _BATCH]
+            result[start : start + len(part)] = projection.vectors(*split.inputs(part))
+            split.forget()
+        return result
 
     return label_features(vectors, projection.dim, split.labels_indptr, split.labels, data.store.n_labels, rows=rows)
 
