@@ -251,7 +251,8 @@ model() { echo "encoder.model=${MINILM:?MINILM must name the folder of all-MiniL
 dense='classifier={kind: dense, loss: bce, update: {kind: adamw, eps: 1.0e-5}, schedule: {learning_rate: 8.0e-3}}'
 
 frozen() {  # a transformer whose vectors are computed once
-  local encoder=$held_out,$(model),training.batch_size=512
+  local named=$held_out,$(model),training.batch_size=512
+  local encoder=$named,training.label_features=texts
   local narrow=$encoder,intermediate=null,classifier.update.eps=1.0e-8
   compare frozen \
     --recipe "sparse-random-start=minilm-frozen:$narrow,classifier.start=random" \
@@ -259,6 +260,7 @@ frozen() {  # a transformer whose vectors are computed once
     --recipe "sparse-eps=minilm-frozen:$narrow,$eps" \
     --recipe "intermediate-4096=minilm-frozen:$encoder,classifier.update.eps=1.0e-8" \
     --recipe "intermediate-4096-eps=minilm-frozen:$encoder" \
+    --recipe "intermediate-4096-eps-names=minilm-frozen:$named" \
     --recipe "intermediate-4096-bands=minilm-frozen:$encoder,classifier.fan_in=12,$bands" \
     --recipe "dense=minilm-frozen:$narrow,$dense" \
     --recipe "dense-centroids=minilm-frozen:$narrow,$dense,classifier.start=centroids"
