@@ -41,6 +41,9 @@ remedies() {
     --recipe intermediate-2048=plain:$held_out,intermediate.width=2048 \
     --recipe intermediate-4096=plain:$held_out,intermediate.width=4096 \
     --recipe plain-eps=plain:$held_out,$eps \
+    --recipe plain-initial-scale-1=plain:$held_out,classifier.initial_scale=1 \
+    --recipe plain-start-centroids=plain:$held_out,classifier.start=centroids \
+    --recipe plain-rate-by-fan-in=plain:$held_out,classifier.reference_fan_in=80 \
     --recipe intermediate-2048-eps=plain:$held_out,intermediate.width=2048,$eps \
     --recipe intermediate-4096-eps=plain:$held_out,intermediate.width=4096,$eps \
     --recipe head-tail=head-tail:$held_out \
@@ -94,8 +97,7 @@ shipped() {  # one factor at a time around the default
     --recipe separating=$base,$rewire.grow=separating \
     --recipe "random-gradient=$base,$rewire.grow={random: 0.5, gradient: 0.5}" \
     --recipe "random-separating=$base,$rewire.grow={random: 0.5, separating: 0.5}" \
-    --recipe rate-by-fan-in=$base,classifier.reference_fan_in=24 \
-    --recipe initial-scale-1=$base,classifier.initial_scale=1
+    --recipe rate-by-fan-in=$base,classifier.reference_fan_in=24
   # The catalogue is numbered by name; here its labels are numbered at random.
   "$python" "$here/benchmarks/ablation/shuffled_labels.py" "$data" "$out/shuffled-data"
   data=$out/shuffled-data compare shuffled \
