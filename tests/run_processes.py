@@ -125,3 +125,12 @@ def processes(tmp_path_factory):
     server = Server(tmp_path_factory.mktemp("processes"), tmp_path_factory.mktemp("cache"))
     yield server
     server.close()
+
+
+@pytest.fixture(scope="module")
+def undisturbed(planted, options, processes, tmp_path_factory):
+    """The folder of a run with the options of the module (its fixture ``options``) that nothing happens to."""
+    run = tmp_path_factory.mktemp("undisturbed") / "run"
+    training = processes.start("train", planted, "--out", run, *options)
+    assert training.wait() == 0, training.output
+    return run

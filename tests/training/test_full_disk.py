@@ -34,15 +34,6 @@ def options(tmp_path_factory, tiny_recipe):
     return "--recipe", path, "--quiet"
 
 
-@pytest.fixture(scope="module")
-def undisturbed(planted, options, processes, tmp_path_factory):
-    """The folder of the run that nothing happens to."""
-    run = tmp_path_factory.mktemp("undisturbed") / "run"
-    training = processes.start("train", planted, "--out", run, *options)
-    assert training.wait() == 0, training.output
-    return run
-
-
 def assert_refused(training, message):
     assert training.wait() == 2
     assert training.output.startswith("error: ")

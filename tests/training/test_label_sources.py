@@ -7,7 +7,7 @@ import torch
 from fanin.classifier.sparse import SparseLinear
 from fanin.data.formats import open_dataset
 from fanin.data.store import TokenizedSplit
-from fanin.errors import ConfigError
+from fanin.errors import ConfigError, DataError
 from fanin.labels.own_text import own_text_shares
 from fanin.labels.weighted_texts import WeightedTexts
 from fanin.recipes.recipe_files import load_recipe
@@ -190,6 +190,16 @@ def test_a_whole_run_finds_a_label_that_has_a_name_alone(named, tiny_recipe, tra
         (predicted,) = result.model.predict(["word3 word7"], 40)
         ranks.append([p.label for p in predicted].index("word3 word7"))
     assert ranks[1] < 5 < ranks[0]
+
+
+def test_names_without_a_token_are_no_features(write_planted, tiny_recipe, tmp_path):
+    folder = write_planted(tmp_path / "data")
+    (folder / "Y.txt").write_text("".join("-" * (label + 1) + "\n" for label in range(40)), encoding="utf-8")
+    dataset = open_dataset(folder)
+    with pytest.raises(DataError, match=r"Y\.txt: the tokenizer leaves nothing of any label name"):
+        prepare(dataset, tiny_recipe("plain", "training.label_features=names"), tmp_path / "cache")
+    both = prepare(dataset, tiny_recipe("plain", "training.label_features=both"), tmp_path / "cache")
+    assert [len(rows) for _, rows in both.label_sources()] == [len(both.train_rows), 0]
 
 
 def test_features_have_no_names(tmp_path):

@@ -33,15 +33,6 @@ def options(tmp_path_factory, tiny_recipe):
     return "--recipe", path, "--quiet"
 
 
-@pytest.fixture(scope="module")
-def undisturbed(planted, options, processes, tmp_path_factory):
-    """The folder of the run that nothing happens to."""
-    run = tmp_path_factory.mktemp("undisturbed") / "run"
-    training = processes.start("train", planted, "--out", run, *options)
-    assert training.wait() == 0, training.output
-    return run
-
-
 def checkpoints(run):
     """The steps of all checkpoints that are in place."""
     return sorted(int(path.parent.name[5:]) for path in run.glob(f"checkpoints/step-????????/{DESCRIPTION}"))

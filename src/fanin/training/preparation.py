@@ -160,7 +160,7 @@ def prepare(
         device: where a frozen transformer encodes the texts, by default the CPU.
 
     Raises:
-        DataError: a file is faulty, or there is nothing to train on, or not what the encoder reads.
+        DataError: a file is faulty, or there is nothing to train on, to know labels by, or not what the encoder reads.
         ConfigError: a transformer cannot be loaded, or the cache cannot be written.
     """
     if not dataset.row_count("train"):
@@ -175,6 +175,11 @@ def prepare(
     if training.label_texts or known:
         assert tokenizer is not None, "the recipe is checked for it"
         names = label_texts(tokenizer, store.vocabulary, display or Silent())
+        if training.label_features == "names" and not len(names):
+            raise DataError(
+                f"{dataset.names_source}: the tokenizer leaves nothing of any label name, and training.label_features "
+                "names knows labels by nothing else; set it to texts or both"
+            )
         trained = names if training.label_texts else None
         if known:
             known_names = names if frozen is None else vector_split(names, frozen, cache, display or Silent())
